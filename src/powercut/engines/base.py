@@ -1,0 +1,100 @@
+"""What a sampler knows of an engine: a Request goes in, a Trace comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from powercut.errors import SettingError
+from powercut.text import Text
+from powercut.trace import IntArray, Trace, read_only
+
+KeepGoing = Callable[[Trace], bool]
+"""Called with each new piece of a decode as it arrives; False ends the decode there."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """Continue ``context`` by at most ``max_new_tokens`` tokens drawn at ``temperature`` from the base model.
+
+    ``context`` is a prompt and what is already generated, as token ids; its first ``prompt_length`` tokens (None: all)
+    are the prompt, in which no stop string is looked for. ``top_k`` truncates the base model to its K most likely
+    tokens and renormalises it (None: the whole vocabulary); log-probabilities and entropies are of the truncated law.
+    ``stop`` adds token ids and strings to the engine's own stop tokens. The tokens drawn are a function of the request,
+    ``seed`` included, alone.
+
+    Raises SettingError for values that no engine can use.
+    """
+
+    context: IntArray
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_k: int | None = None
+    stop: tuple[str | int, ...] = ()
+    seed: int = 0
+    prompt_length: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "context", read_only(self.context, np.int64))
+        if self.context.ndim != 1 or not len(self.context):
+            raise SettingError("the prompt is empty: an engine needs at least one token to continue")
+        if self.max_new_tokens < 1:
+            raise SettingError(f"max_new_tokens must be at least 1 (got {self.max_new_tokens})")
+        if not 0 < self.temperature < float("inf"):
+            raise SettingError(f"temperature must be a positive number (got {self.temperature})")
+        if self.top_k is not None and self.top_k < 1:
+            raise SettingError(f"top_k must be at least 1, or None for the whole vocabulary (got {self.top_k})")
+        if "" in self.stop:
+            raise SettingError("a stop string cannot be empty: leave it out")
+
+    @property
+    def generated(self) -> IntArray:
+        """The part of the context that is not the prompt."""
+        return self.context[len(self.context) if self.prompt_length is None else self.prompt_length :]
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """The stops that are text."""
+        return tuple(stop for stop in self.stop if isinstance(stop, str))
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The stops that are token ids."""
+        return frozenset(stop for stop in self.stop if not isinstance(stop, str))
+
+
+@dataclass(slots=True)
+class Usage:
+    """What an engine has computed since it was loaded, in tokens."""
+
+    decoded: int = 0
+    prefilled: int = 0
+    reused: int = 0
+
+
+class Engine(Protocol):
+    """A language model that continues token ids. Concurrent ``extend`` calls are batched by the engine itself.
+
+    ``text`` translates between strings and token ids; None where the model has no text. ``concurrency`` is how many
+    requests it decodes at once; more may wait. ``usage`` is the engine's own count of its work.
+    """
+
+    name: str
+    text: Text | None
+    concurrency: int
+    usage: Usage
+
+    def check(self, request: Request) -> None:
+        """Raise SettingError, naming the setting and the remedy, if the engine can never serve ``request``."""
+
+    async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
+        """Draw tokens until a stop, ``max_new_tokens``, or ``keep_going`` returning False.
+
+        Every token is handed to ``keep_going`` once, in order. The trace returned holds every token decoded; after an
+        abort that may be a few more than ``keep_going`` saw.
+
+        Raises SettingError as ``check`` does, EngineError when the model fails. Cancelling frees the work.
+        """

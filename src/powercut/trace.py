@@ -1,0 +1,181 @@
+"""The data that flows: Trace, Step, Stats, Completion. Immutable; no engine, no text handling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+_COLUMNS = (("tokens", np.int64), ("logp", np.float64), ("logq", np.float64), ("entropy", np.float64))
+
+
+def read_only(values: ArrayLike, dtype: DTypeLike) -> NDArray[np.generic]:
+    """A read-only array of ``values``; copied unless it is read-only already, so no caller's array is frozen."""
+    array = np.asarray(values, dtype=dtype)
+    if array.flags.writeable:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """The generated part of one completion, or a piece of it: parallel read-only arrays of shape ``[n]``.
+
+    ``tokens`` are token ids; ``logp`` and ``logq`` are the log-probabilities (nats) of each token under the base model
+    and under the proposal that drew it; ``entropy`` is the base model's next-token entropy (nats) just before each
+    token, so ``entropy[t]`` is a function of the tokens before ``t`` alone. ``finished`` says that the last token
+    completed a stop. ``prefilled`` counts the context tokens that an engine had to compute to draw this trace; slices
+    and splices, which no engine drew, have 0.
+
+    Raises ValueError when the arrays differ in length, are not one-dimensional, or an empty trace is called finished.
+    """
+
+    tokens: IntArray
+    logp: FloatArray
+    logq: FloatArray
+    entropy: FloatArray
+    finished: bool = False
+    prefilled: int = 0
+
+    def __post_init__(self) -> None:
+        for name, dtype in _COLUMNS:
+            object.__setattr__(self, name, read_only(getattr(self, name), dtype))
+        shapes = {getattr(self, name).shape for name, _ in _COLUMNS}
+        if shapes != {(len(self.tokens),)}:
+            raise ValueError(f"a trace needs four one-dimensional arrays of one length, not shapes {sorted(shapes)}")
+        if self.finished and not len(self.tokens):
+            raise ValueError("an empty trace cannot be finished: the token that completes the stop belongs to it")
+
+    @classmethod
+    def empty(cls) -> Trace:
+        """The trace of no tokens."""
+        return cls([], [], [], [])  # type: ignore[arg-type]  # __post_init__ makes them arrays
+
+    @classmethod
+    def join(cls, pieces: Iterable[Trace]) -> Trace:
+        """Pieces in the order in which they were drawn, as one trace; their ``prefilled`` add up."""
+        pieces = tuple(pieces)
+        if not pieces:
+            return cls.empty()
+        if any(piece.finished for piece in pieces[:-1]):
+            raise ValueError("nothing can follow a finished trace")
+        columns = (np.concatenate([getattr(piece, name) for piece in pieces]) for name, _ in _COLUMNS)
+        return cls(*columns, finished=pieces[-1].finished, prefilled=sum(piece.prefilled for piece in pieces))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, part: slice) -> Trace:
+        """A contiguous slice; it is finished only if it holds the last token of a finished trace."""
+        start, stop, stride = part.indices(len(self))
+        if stride != 1:
+            raise ValueError("a trace is sliced in steps of 1: its tokens condition on those before them")
+        columns = (getattr(self, name)[start:stop] for name, _ in _COLUMNS)
+        return Trace(*columns, finished=self.finished and start < stop == len(self))
+
+    def splice(self, cut: int, tail: Trace) -> Trace:
+        """This trace up to position ``cut`` (not included), followed by ``tail``.
+
+        Raises ValueError when ``cut`` is outside ``0..len(self)``, or when ``tail`` would follow a finished trace.
+        """
+        if not 0 <= cut <= len(self):
+            raise ValueError(f"cut {cut} is outside 0..{len(self)}")
+        head = self[:cut]
+        if head.finished and not len(tail):
+            return head
+        return Trace.join((head, tail[:]))
+
+    def __eq__(self, other: object) -> bool:
+        """Equal to the last bit: tokens, log-probabilities, entropies and ``finished`` (``prefilled`` is a cost)."""
+        if not isinstance(other, Trace):
+            return NotImplemented
+        return self.finished == other.finished and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name, _ in _COLUMNS
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # arrays have none
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One Metropolis-Hastings step.
+
+    ``stage`` counts from 0; ``cut`` is the position at which the completion was re-opened. ``log_accept`` is the log of
+    the acceptance ratio (not capped at 0), or, when ``early`` is true, the upper bound on it at which decoding stopped;
+    for alpha = inf it is the gain in log p (nats). ``tokens_decoded`` counts the proposal's tokens, kept or not.
+    """
+
+    stage: int
+    cut: int
+    log_accept: float
+    accepted: bool
+    early: bool
+    tokens_decoded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a sampler shows an observer while it works: a proposal that was drawn, and where the chain stands after it.
+
+    ``step`` is None for the extension that opens a stage. ``proposal`` holds the tokens drawn from the cut on;
+    ``trace`` is the whole completion after the event.
+    """
+
+    stage: int
+    stages: int
+    step: Step | None
+    proposal: Trace
+    trace: Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The cost and the fate of one completion.
+
+    ``steps`` counts Metropolis-Hastings steps; ``acceptance`` is the share accepted, None for a sampler without steps.
+    ``tokens_decoded`` counts every token decoded, kept or not; ``tokens_prefilled`` the context tokens computed
+    afresh (reused ones cost nothing). ``seconds`` is the wall time from start to end, waiting included.
+    """
+
+    steps: int
+    acceptance: float | None
+    tokens_decoded: int
+    tokens_prefilled: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled completion: its trace, the steps that led to it, and what it cost.
+
+    ``text`` is None where the engine has no tokenizer. ``prompt_index`` and ``sample_index`` say which of the prompts
+    and which of its ``n`` samples it is.
+    """
+
+    trace: Trace
+    stats: Stats
+    steps: tuple[Step, ...] = field(default=(), repr=False)
+    text: str | None = None
+    prompt_index: int = 0
+    sample_index: int = 0
+
+    @property
+    def tokens(self) -> IntArray:
+        """Token ids, shape ``[n]``, the stop included."""
+        return self.trace.tokens
+
+    @property
+    def logp(self) -> float:
+        """Log-probability of the whole completion under the base model, in nats."""
+        return float(self.trace.logp.sum())
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended with a stop rather than at ``max_new_tokens``."""
+        return self.trace.finished
