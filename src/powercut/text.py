@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from numbers import Integral
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from powercut.errors import SettingError
 
 Message = Mapping[str, str]
 Prompt = str | Sequence[Message] | Sequence[int]
@@ -23,3 +28,120 @@ class Text(Protocol):
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of generated tokens, special tokens left out."""
+
+
+class TokenizerText:
+    """Text by a Hugging Face tokenizer."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of raw text, with the special tokens that the tokenizer adds by itself."""
+        return list(self._tokenizer.encode(text))
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation in the chat template, ready for the assistant's turn.
+
+        Raises SettingError when the template refuses the messages (some know no system role, for one).
+        """
+        try:
+            ids = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages], add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        except Exception as error:  # a template is the model author's code: it can raise anything
+            reason = " ".join(str(error).split())
+            raise SettingError(f"the model's chat template refuses these messages: {reason}") from error
+        return list(ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of generated tokens, special tokens left out."""
+        ids = [int(token) for token in tokens]
+        return cast(str, self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def encode_prompt(
+    text: Text | None, prompt: Prompt, *, chat: bool | None = None, system: str | None = None
+) -> list[int]:
+    """Token ids of a prompt.
+
+    A string becomes a user message where there is a chat template; ``chat=True`` insists on the template and
+    ``chat=False`` takes the string raw. ``system`` goes in front as a system message. Token ids pass as they are.
+
+    Raises SettingError, naming the remedy, for a prompt that is empty or malformed or that does not fit the settings.
+    """
+    prompt = check_prompt(prompt)
+    if not isinstance(prompt, str) and not isinstance(prompt[0], Mapping):
+        if system is not None:
+            raise SettingError("system: a system message cannot go in front of token ids; give the prompt as text")
+        return list(cast(Sequence[int], prompt))
+    if text is None:
+        raise SettingError("this engine has no tokenizer: give the prompt as token ids")
+    if isinstance(prompt, str):
+        if chat and not text.has_chat_template:
+            raise SettingError(
+                "chat: this model's tokenizer has no chat template; use --raw (chat=False) or a model with a template"
+            )
+        if chat is False or not text.has_chat_template:
+            if system is not None:
+                raise SettingError("system: a raw prompt has no system message; put its text into the prompt")
+            return _not_empty(text.encode(prompt))
+        prompt = [{"role": "user", "content": prompt}]
+    return _not_empty(text.encode_chat(_conversation(text, cast(Sequence[Message], prompt), chat, system)))
+
+
+def check_prompt(prompt: object) -> Prompt:
+    """``prompt`` in plain Python types, if it can be one: a string, messages or token ids.
+
+    Raises SettingError for anything else, and for a prompt that is empty.
+    """
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise SettingError("the prompt is empty: give some text")
+        return prompt
+    if isinstance(prompt, np.ndarray):
+        prompt = prompt.tolist()
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray | memoryview):
+        raise SettingError(
+            f"a prompt is a string, a list of chat messages or a list of token ids, not {type(prompt).__name__}"
+        )
+    if not prompt:
+        raise SettingError("the prompt is empty: give at least one message or token id")
+    if isinstance(prompt[0], Mapping):
+        for message in prompt:
+            _check_message(message)
+        return list(prompt)
+    for token in prompt:
+        if not isinstance(token, Integral) or isinstance(token, bool) or token < 0:
+            raise SettingError(f"the prompt's token ids must be whole numbers of at least 0 (got {token!r})")
+    return [int(token) for token in prompt]
+
+
+def trim_stop(text: str, stops: Sequence[str]) -> str:
+    """``text`` up to the first occurrence of any of ``stops``: what a user is shown of a completion."""
+    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
+
+
+def _check_message(message: object) -> None:
+    keys = ("role", "content")
+    if not isinstance(message, Mapping) or not all(isinstance(message.get(key), str) for key in keys):
+        raise SettingError(f"a chat message needs a role and a content that are strings (got {message!r})")
+
+
+def _conversation(text: Text, messages: Sequence[Message], chat: bool | None, system: str | None) -> Sequence[Message]:
+    if chat is False:
+        raise SettingError("messages need the chat template: leave out --raw (chat=False), or give a string")
+    if not text.has_chat_template:
+        raise SettingError("messages need a chat template and this model's tokenizer has none: give a string")
+    if system is None:
+        return messages
+    if any(message["role"] == "system" for message in messages):
+        raise SettingError("system: the messages already have a system message; give one or the other")
+    return [{"role": "system", "content": system}, *messages]
+
+
+def _not_empty(ids: list[int]) -> list[int]:
+    if not ids:
+        raise SettingError("the prompt is empty: the tokenizer makes no token of it")
+    return ids

@@ -1,0 +1,148 @@
+"""Prompts in, text out: every kind of prompt, with and without a chat template."""
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from powercut.errors import SettingError
+from powercut.text import TokenizerText, check_prompt, encode_prompt, trim_stop
+
+WORDS = ["<s>", "</s>", "user", "system", "assistant", ":", "hello", "there", "be", "brief"]
+IDS = {word: i for i, word in enumerate(WORDS)}
+TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
+    "<s> {{ m.role }} : {{ m.content }} </s> {% endfor %}{% if add_generation_prompt %}<s> assistant :{% endif %}"
+)
+
+
+def make_text(template: str | None) -> TokenizerText:
+    backend = Tokenizer(models.WordLevel(IDS, unk_token="</s>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    tokenizer.chat_template = template
+    return TokenizerText(tokenizer)
+
+
+@pytest.fixture
+def chat_text() -> TokenizerText:
+    return make_text(TEMPLATE)
+
+
+@pytest.fixture
+def raw_text() -> TokenizerText:
+    return make_text(None)
+
+
+def words(ids: list[int]) -> str:
+    return " ".join(WORDS[i] for i in ids)
+
+
+def test_raw_text_has_the_tokenizers_own_special_tokens(raw_text):
+    assert not raw_text.has_chat_template
+    assert words(encode_prompt(raw_text, "hello there")) == "<s> hello there"
+
+
+def test_a_string_becomes_a_user_message_where_there_is_a_template(chat_text):
+    assert words(encode_prompt(chat_text, "hello")) == "<s> user : hello </s> <s> assistant :"
+    assert encode_prompt(chat_text, "hello", chat=True) == encode_prompt(chat_text, "hello")
+    assert words(encode_prompt(chat_text, "hello", chat=False)) == "<s> hello"
+
+
+def test_a_system_message_goes_in_front(chat_text):
+    conversation = "<s> system : be brief </s> <s> user : hello </s> <s> assistant :"
+    assert words(encode_prompt(chat_text, "hello", system="be brief")) == conversation
+    assert words(encode_prompt(chat_text, [{"role": "user", "content": "hello"}], system="be brief")) == conversation
+
+
+def test_decode_leaves_special_tokens_out(chat_text):
+    assert chat_text.decode(np.array([IDS["hello"], IDS["there"], IDS["</s>"]])) == "hello there"
+
+
+@pytest.mark.parametrize("ids", [[5, 6], (5, 6), np.array([5, 6]), [np.int32(5), np.int64(6)]])
+def test_token_ids_pass_unchanged_with_or_without_a_tokenizer(ids, chat_text):
+    for text in (None, chat_text):
+        for chat in (None, True, False):
+            encoded = encode_prompt(text, ids, chat=chat)
+            assert encoded == [5, 6]
+            assert all(type(token) is int for token in encoded)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "part"),
+    [
+        ("", "prompt is empty"),
+        (" \n\t", "prompt is empty"),
+        ([], "prompt is empty"),
+        (np.zeros(0, dtype=int), "prompt is empty"),
+        ([1, -1], "got -1"),
+        ([1, True], "got True"),
+        ([1, 2.0], "got 2.0"),
+        (np.array([[1, 2]]), r"got \[1, 2\]"),
+        (["hello"], "got 'hello'"),
+        (b"hello", "not bytes"),
+        (7, "not int"),
+        (None, "not NoneType"),
+        ([{"role": "user"}], "role and a content"),
+        ([{"content": "hello"}], "role and a content"),
+        ([{"role": "user", "content": 3}], "role and a content"),
+        ([{"role": "user", "content": "hello"}, "there"], "role and a content"),
+    ],
+)
+def test_a_prompt_that_cannot_be_one_is_refused(prompt, part, chat_text):
+    with pytest.raises(SettingError, match=part):
+        check_prompt(prompt)
+    with pytest.raises(SettingError, match=part):
+        encode_prompt(chat_text, prompt)
+
+
+def test_what_the_settings_do_not_allow_is_refused(chat_text, raw_text):
+    messages = [{"role": "user", "content": "hello"}]
+    with pytest.raises(SettingError, match="no tokenizer: give the prompt as token ids"):
+        encode_prompt(None, "hello")
+    with pytest.raises(SettingError, match="no tokenizer"):
+        encode_prompt(None, messages)
+    with pytest.raises(SettingError, match=r"--raw \(chat=False\) or a model with a template"):
+        encode_prompt(raw_text, "hello", chat=True)
+    with pytest.raises(SettingError, match="has none"):
+        encode_prompt(raw_text, messages)
+    with pytest.raises(SettingError, match="messages need the chat template"):
+        encode_prompt(chat_text, messages, chat=False)
+    with pytest.raises(SettingError, match="raw prompt has no system"):
+        encode_prompt(chat_text, "hello", chat=False, system="be brief")
+    with pytest.raises(SettingError, match="raw prompt has no system"):
+        encode_prompt(raw_text, "hello", system="be brief")
+    with pytest.raises(SettingError, match="in front of token ids"):
+        encode_prompt(chat_text, [1, 2], system="be brief")
+    with pytest.raises(SettingError, match="already have a system message"):
+        encode_prompt(chat_text, [{"role": "system", "content": "x"}, *messages], system="be brief")
+
+
+def test_a_template_that_refuses_says_why_in_one_line(chat_text):
+    with pytest.raises(SettingError, match="refuses these messages: no tools here") as caught:
+        encode_prompt(chat_text, [{"role": "tool", "content": "x"}])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_prompt_without_tokens_is_refused():
+    class Mute:
+        def encode(self, text: str) -> list[int]:
+            return []
+
+    with pytest.raises(SettingError, match="no token"):
+        encode_prompt(TokenizerText(Mute()), "\u200b hello")
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "shown"),
+    [
+        ("a\n\nb", ["\n\n"], "a"),
+        ("abcabc", ["c", "bc"], "a"),
+        ("abc", ["x"], "abc"),
+        ("abc", [], "abc"),
+        ("", ["x"], ""),
+    ],
+)
+def test_the_first_stop_cuts_the_text(text, stops, shown):
+    assert trim_stop(text, stops) == shown
