@@ -1,0 +1,65 @@
+"""The command line: one file per command, and what commands share."""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from powercut.cli.models import models
+from powercut.cli.output import say, to_stdout
+from powercut.cli.sample import sample
+from powercut.errors import PowercutError
+
+# typer carries its own copy of click, or depends on click, by version; both say a usage error so.
+_UsageError: type[Exception] = typer.BadParameter.mro()[2]
+
+app = typer.Typer(
+    help="Sample reasoning from the power distribution of any language model.",
+    epilog='Example: powercut sample "What is 7 * 8 + 2?"',
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(sample)
+app.command()(models)
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=lambda v: _version(v))
+    ] = False,
+) -> None:
+    pass
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 2 for bad input, 1 for other failures, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its code, and goes on
+            stream.reconfigure(errors="backslashreplace")
+    command = typer.main.get_command(app)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = lambda message, *_, **__: say(f"note: {message}")
+        try:
+            return command.main(args=arguments, prog_name="powercut", standalone_mode=False) or 0
+        except PowercutError as error:
+            say(f"error: {error}")
+        except _UsageError as error:
+            say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
+        return 2
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        to_stdout(f"powercut {version('powercut')}\n")
+        raise typer.Exit

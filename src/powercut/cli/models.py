@@ -1,0 +1,49 @@
+"""``powercut models``: what can be loaded here, and how."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from powercut.cli.output import json_line, to_stdout
+
+_COLUMNS = ("name", "kind", "available", "detail", "how")
+
+
+def models(as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False) -> None:
+    """List the models and engines that can be loaded here, and how.
+
+    A table on a terminal; when piped, a line each with tabs between name, kind, available (yes or no), detail and how.
+
+    For example:
+
+        powercut models
+    """
+    from powercut.engines.weights import list_models
+
+    found = [asdict(info) for info in list_models()]
+    if as_json:
+        for info in found:
+            to_stdout(json_line(info))
+        return
+    rows = [[_cell(info[column]) for column in _COLUMNS] for info in found]
+    if not sys.stdout.isatty():
+        for row in rows:
+            to_stdout("\t".join(row) + "\n")
+        return
+    table = Table(*_COLUMNS, box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(str(value).split())

@@ -1,0 +1,162 @@
+"""Flags: those that several commands share, and one for every setting of every sampler, read from its dataclass."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+
+import typer
+
+from powercut.errors import SettingError
+from powercut.samplers import SAMPLERS, Sampler
+
+DEFAULT_SAMPLER = "entropy-cut"
+
+_MODEL_PANEL = "Model"
+ModelFlag = Annotated[
+    str | None,
+    typer.Option(
+        help="A hub name or a local folder; `powercut models` lists what is here. "
+        "Default: the bundled SmolLM2-135M-Instruct.",
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+DeviceFlag = Annotated[
+    str | None, typer.Option(help="Where to run it: cpu, cuda, cuda:1, ...", rich_help_panel=_MODEL_PANEL)
+]
+DtypeFlag = Annotated[
+    str | None, typer.Option(help="float32, bfloat16, float16 or float64.", rich_help_panel=_MODEL_PANEL)
+]
+SlotsFlag = Annotated[int | None, typer.Option(help="Completions decoded at once.", rich_help_panel=_MODEL_PANEL)]
+ContextFlag = Annotated[
+    int | None, typer.Option(help="Longest prompt and completion together, in tokens.", rich_help_panel=_MODEL_PANEL)
+]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SPELT = {"True": "on", "False": "off", "None": "none"}
+
+_NULL = object()
+"""The value None, given on the command line; a flag that is not given is None itself."""
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Keep the options that were given: those that are not None, nor an empty list (a flag that may be repeated)."""
+    return {name: value for name, value in options.items() if value not in (None, (), [])}
+
+
+def flag(name: str) -> str:
+    """Spell a setting's name as a flag: ``top_k`` is ``--top-k``."""
+    return "--" + name.replace("_", "-")
+
+
+def with_setting_flags(command: Command) -> Command:
+    """Give ``command``, in place of its ``**settings``, one flag for each setting of any sampler."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    flags = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name, owners))
+        for name, owners in _by_panel()
+    ]
+    command.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
+    return command
+
+
+def build_sampler(name: str, settings: Mapping[str, Any]) -> Sampler:
+    """Build the sampler called ``name`` from the flags that were given; its own defaults hold for the others.
+
+    Raises SettingError for an unknown name, a flag that this sampler does not have, or a value it cannot use.
+    """
+    if name not in SAMPLERS:
+        near = difflib.get_close_matches(name, SAMPLERS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise SettingError(f"there is no sampler {name!r}: {hint}the samplers are {', '.join(SAMPLERS)}")
+    kind = SAMPLERS[name]
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for setting, text in given(**settings).items():
+        if setting not in hints:
+            raise SettingError(f"{flag(setting)} is a setting of {', '.join(_owners(setting))}, not of {name}")
+        value = _read(setting, text, hints[setting])
+        values[setting] = None if value is _NULL else value
+    return kind(**values)
+
+
+def _owners(setting: str) -> list[str]:
+    return [name for name, kind in SAMPLERS.items() if setting in kind.__dataclass_fields__]
+
+
+def _by_panel() -> list[tuple[str, list[str]]]:
+    """Every setting with the samplers that have it; the most widely shared first, so that help panels follow suit."""
+    names = dict.fromkeys(field.name for kind in SAMPLERS.values() for field in fields(kind))
+    owned = [(name, _owners(name)) for name in names]
+    return sorted(owned, key=lambda item: -len(item[1]))
+
+
+def _annotation(name: str, owners: list[str]) -> Any:
+    """Declare the flag of one setting. All but switches are read as text: so None can be given."""
+    kind = SAMPLERS[DEFAULT_SAMPLER if DEFAULT_SAMPLER in owners else owners[0]]
+    hint = get_type_hints(kind)[name]
+    panel = "Settings of " + ("every sampler" if len(owners) == len(SAMPLERS) else ", ".join(owners))
+    common: dict[str, Any] = {"rich_help_panel": panel, "show_default": False}
+    text = kind.__dataclass_fields__[name].metadata.get("help", "") + _show_defaults(name, owners)
+    if hint is bool:
+        return Annotated[bool | None, typer.Option(f"{flag(name)}/--no-{flag(name)[2:]}", help=text, **common)]
+    if typing.get_origin(hint) is tuple:
+        text += " id:7 means token id 7."
+        return Annotated[list[str] | None, typer.Option(flag(name), help=text, metavar="TEXT", **common)]
+    metavar = "|".join(["INTEGER" if int in _members(hint) else "FLOAT", *(["none"] if _optional(hint) else [])])
+    return Annotated[str | None, typer.Option(flag(name), help=text, metavar=metavar, **common)]
+
+
+def _show_defaults(name: str, owners: list[str]) -> str:
+    """Spell the default, or each sampler's where they differ; nothing for an empty tuple."""
+    shown: dict[str, list[str]] = {}
+    for owner in owners:
+        default = SAMPLERS[owner].__dataclass_fields__[name].default
+        text = f"{default:g}" if isinstance(default, float) else _SPELT.get(repr(default), str(default))
+        shown.setdefault(text, []).append(owner)
+    if list(shown) == ["()"]:
+        return ""
+    if len(shown) == 1:
+        return f" Default: {next(iter(shown))}."
+    return " Default: " + "; ".join(f"{text} ({', '.join(names)})" for text, names in shown.items()) + "."
+
+
+def _read(name: str, text: Any, hint: Any) -> Any:
+    """Read the value of a flag as the setting's type."""
+    if hint is bool:
+        return text
+    if typing.get_origin(hint) is tuple:
+        return tuple(_read_stop(name, item) for item in text)
+    if _optional(hint) and text.lower() in ("none", "all"):
+        return _NULL
+    kind = int if int in _members(hint) else float
+    try:
+        return kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        either = " or none" if _optional(hint) else ""
+        raise SettingError(f"{flag(name)} must be {what}{either} (got {text!r})") from None
+
+
+def _read_stop(name: str, text: str) -> str | int:
+    if not text.startswith("id:"):
+        return text
+    try:
+        return int(text[3:])
+    except ValueError:
+        raise SettingError(f"{flag(name)} id:N must name a token id (got {text!r})") from None
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _optional(hint: Any) -> bool:
+    return type(None) in _members(hint)

@@ -1,0 +1,182 @@
+"""Where results go: files that are checked before any work, strict JSON lines, and texts in order."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+
+from powercut.errors import PowercutError, SettingError
+from powercut.samplers import Sampler
+from powercut.text import Text
+from powercut.trace import Completion, Event, Trace
+
+Write = Callable[[str], None]
+
+
+def say(message: str) -> None:
+    """One line for the user, on stderr."""
+    print(" ".join(message.split()), file=sys.stderr, flush=True)
+
+
+def to_stdout(text: str) -> None:
+    """Write to stdout at once. A reader that has gone away (``head``) ends the program silently."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is still buffered can never be written: without this the interpreter complains of it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(128 + 13) from None
+        raise PowercutError(f"cannot write to stdout: {error.strerror}") from None
+
+
+class OutFile:
+    """A file for results: opened, and so checked, before any work, but changed only by the first write.
+
+    Each write reaches the file at once. A failing one is not fatal: a line on stderr says so and ``fallback`` takes
+    this and all later text, so that nothing sampled is lost. ``failed`` tells.
+    """
+
+    def __init__(self, option: str, path: Path, *, force: bool, fallback: Write | None = None) -> None:
+        self.failed = False
+        self._path, self._fallback = path, fallback
+        try:
+            self._created = not path.exists()
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:
+            raise SettingError(f"{option}: cannot write {path}: {error.strerror}") from None
+        status = os.fstat(self._descriptor)
+        self._to_truncate = stat.S_ISREG(status.st_mode)
+        if self._to_truncate and status.st_size and not force:
+            os.close(self._descriptor)
+            raise SettingError(f"{option}: {path} exists already; give another name, or --force to overwrite it")
+
+    def __enter__(self) -> OutFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+        if self._created and self._to_truncate:  # nothing was written: leave no empty file behind
+            with suppress(OSError):
+                self._path.unlink()
+
+    def write(self, text: str) -> None:
+        """Append ``text``; the first time, in place of what the file held."""
+        if not self.failed:
+            try:
+                self._write(text)
+            except OSError as error:
+                self.failed = True
+                rest = "the rest goes to stdout" if self._fallback else "the rest is not saved"
+                say(f"error: cannot write {self._path}: {error.strerror}; {rest}")
+        if self.failed and self._fallback:
+            self._fallback(text)
+
+    def _write(self, text: str) -> None:
+        if self._to_truncate:
+            os.ftruncate(self._descriptor, 0)
+            self._to_truncate = False
+        # A lone surrogate, which JSON may carry in, becomes the escape that JSON has for it.
+        data = memoryview(text.encode("utf-8", "backslashreplace"))
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+
+def json_line(fields: Mapping[str, Any]) -> str:
+    """One line of strict JSON: infinities become strings, NaN null."""
+    return json.dumps(_strict(fields), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def completion_fields(completion: Completion, run: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay out a completion for JSON, with the run's own fields (sampler, settings, seed, model) and the prompt's."""
+    return {
+        "prompt_index": completion.prompt_index,
+        "sample_index": completion.sample_index,
+        "text": completion.text,
+        "tokens": completion.tokens,
+        "logp": completion.logp,
+        "finished": completion.finished,
+        **run,
+        "stats": asdict(completion.stats),
+        "meta": meta,
+    }
+
+
+def run_fields(sampler_name: str, sampler: Sampler, seed: int, model: str) -> dict[str, Any]:
+    """Lay out what all completions of a run have in common."""
+    return {"sampler": sampler_name, "settings": asdict(sampler), "seed": seed, "model": model}
+
+
+class TraceLog:
+    """Writes every event of every chain as a JSON line, and each completion after its events."""
+
+    def __init__(self, write: Write, text: Text | None) -> None:
+        self._write, self._text = write, text
+
+    def observe(self, prompt_index: int, sample_index: int, event: Event) -> None:
+        """Write what a sampler just did."""
+        place = {"prompt_index": prompt_index, "sample_index": sample_index}
+        if event.step is None:
+            start = len(event.trace) - len(event.proposal)
+            fields = {"kind": "extend", **place, "stage": event.stage, "cut": start}
+            fields |= {"log_accept": None, "accepted": True, "early": False, "tokens_decoded": len(event.proposal)}
+        else:
+            fields = {"kind": "step", **place, **asdict(event.step)}
+        self._write(json_line({**fields, "proposal": self._proposal(event.proposal)}))
+
+    def completion(self, fields: Mapping[str, Any]) -> None:
+        """Write how a chain ended."""
+        self._write(json_line({"kind": "completion", **fields}))
+
+    def _proposal(self, trace: Trace) -> dict[str, Any]:
+        columns = {name: getattr(trace, name) for name in ("tokens", "logp", "logq", "entropy")}
+        return {**columns, "text": None if self._text is None else self._text.decode(trace.tokens.tolist())}
+
+
+class InOrder:
+    """Hands completions on in the order of their prompts and samples, each as soon as its turn has come."""
+
+    def __init__(self, show: Callable[[Completion], None], order: Iterable[tuple[int, int]]) -> None:
+        self._show = show
+        self._order = list(reversed(list(order)))
+        self._waiting: dict[tuple[int, int], Completion | None] = {}
+
+    def add(self, place: tuple[int, int], completion: Completion | None) -> None:
+        """Take the completion of ``place``; None if there will be none."""
+        self._waiting[place] = completion
+        while self._order and self._order[-1] in self._waiting:
+            self._pass_on(self._order.pop())
+
+    def close(self) -> None:
+        """Hand on, in order, what still waits for others that will not come."""
+        for place in sorted(self._waiting):
+            self._pass_on(place)
+
+    def _pass_on(self, place: tuple[int, int]) -> None:
+        completion = self._waiting.pop(place)
+        if completion is not None:
+            self._show(completion)
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return value

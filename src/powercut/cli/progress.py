@@ -1,0 +1,120 @@
+"""What people see on a terminal while chains run, and the figures of each completion afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from powercut.engines.base import Usage
+from powercut.trace import Completion, Event
+
+_ROWS = 8
+_RATE_SAMPLES = 40  # at 8 refreshes a second, the rate is that of the last 5 seconds
+
+
+@dataclass(slots=True)
+class _Chain:
+    """Where one chain stands."""
+
+    stage: int = 0
+    stages: int = 1
+    step: int = 0
+    steps: int = 0
+    accepted: int = 0
+    length: int = 0
+
+    def update(self, event: Event) -> None:
+        if event.stage != self.stage:
+            self.step = 0
+        self.stage, self.stages, self.length = event.stage, event.stages, len(event.trace)
+        if event.step is not None:
+            self.step += 1
+            self.steps += 1
+            self.accepted += event.step.accepted
+
+
+class Progress:
+    """A live display of a run on ``console``; where that is no terminal, nothing is shown."""
+
+    def __init__(self, console: Console, usage: Usage, total: int, steps_per_stage: int | None) -> None:
+        self._console, self._usage = console, usage
+        self._total, self._steps = total, steps_per_stage
+        self._done = 0
+        self._chains: dict[tuple[int, int], _Chain] = {}
+        self._rate: deque[tuple[float, int]] = deque([(time.monotonic(), usage.decoded)], maxlen=_RATE_SAMPLES)
+        self._live: Live | None = None
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            # A Live that was stopped still knows its old height and would erase lines above it: always a new one.
+            self._live = Live(self, console=self._console, transient=True, refresh_per_second=8)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Clear the display while something else is written to the terminal."""
+        if self._live is None:
+            yield
+            return
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self.__enter__()
+
+    def observe(self, prompt_index: int, sample_index: int, event: Event) -> None:
+        """Take note of what a sampler just did."""
+        self._chains.setdefault((prompt_index, sample_index), _Chain()).update(event)
+
+    def finish(self, prompt_index: int, sample_index: int) -> None:
+        """Take note that a chain has ended, well or not."""
+        self._done += 1
+        self._chains.pop((prompt_index, sample_index), None)
+
+    def __rich__(self) -> RenderableType:
+        """Draw the display as it should look now."""
+        now, decoded = time.monotonic(), self._usage.decoded
+        then, before = self._rate[0]
+        self._rate.append((now, decoded))
+        rate = (decoded - before) / max(now - then, 1e-3)
+        head = Text(f"{self._done}/{self._total} completions · {decoded:,} tokens decoded · {rate:,.0f} tokens/s")
+        chains = list(self._chains.items())  # the run adds and removes chains while a thread draws this
+        table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+        for column in ("prompt", "sample", "stage", "step", "acceptance", "length"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for (i, j), chain in chains[:_ROWS]:
+            table.add_row(str(i), str(j), *self._cells(chain))
+        more = [Text(f"and {len(chains) - _ROWS} more", style="dim")] if len(chains) > _ROWS else []
+        return Group(head, *([table] if chains else []), *more)
+
+    def _cells(self, chain: _Chain) -> tuple[str, str, str, str]:
+        step = "–" if self._steps is None else f"{chain.step}/{self._steps}"
+        acceptance = f"{chain.accepted / chain.steps:.0%}" if chain.steps else "–"
+        return f"{chain.stage + 1}/{chain.stages}", step, acceptance, str(chain.length)
+
+
+def figures(completion: Completion) -> str:
+    """Put what a completion is worth and what it cost on one line."""
+    stats = completion.stats
+    parts = [f"log-probability {completion.logp:.2f}"]
+    if stats.acceptance is not None:
+        parts.append(f"acceptance rate {stats.acceptance:.0%} of {stats.steps} steps")
+    parts.append(f"{stats.tokens_decoded:,} tokens decoded, {len(completion.tokens):,} kept")
+    parts.append(f"{stats.seconds:.1f} s")
+    if not completion.finished:
+        parts.append("cut off at max-new-tokens")
+    return " · ".join(parts)

@@ -1,0 +1,145 @@
+"""``powercut sample``: draw completions and show them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from powercut.cli.options import (
+    DEFAULT_SAMPLER,
+    ContextFlag,
+    DeviceFlag,
+    DtypeFlag,
+    ModelFlag,
+    SlotsFlag,
+    build_sampler,
+    given,
+    with_setting_flags,
+)
+from powercut.cli.output import OutFile, say, to_stdout
+from powercut.cli.prompts import read_prompts
+from powercut.cli.session import Job, Session
+from powercut.errors import SettingError
+from powercut.samplers import SAMPLERS
+
+if TYPE_CHECKING:
+    from powercut.engines.base import Engine
+
+_PROMPTS, _OUTPUT = "Prompts", "Output"
+
+
+@with_setting_flags
+def sample(
+    prompt: Annotated[str | None, typer.Argument(help="What to complete.", show_default=False)] = None,
+    sampler: Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLERS)}.")] = DEFAULT_SAMPLER,
+    n: Annotated[int, typer.Option("-n", help="Completions of each prompt.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same completions.")] = 0,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help='Read prompts from FILE (- is stdin): one a line, or JSON objects with "prompt", "messages" or '
+            '"tokens"; their other fields come back under "meta".',
+            rich_help_panel=_PROMPTS,
+        ),
+    ] = None,
+    chat: Annotated[
+        bool | None,
+        typer.Option(
+            "--chat/--raw",
+            help="Insist on the model's chat template, or never use it. Default: use it where there is one.",
+            rich_help_panel=_PROMPTS,
+        ),
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="The system message.", rich_help_panel=_PROMPTS)] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="One JSON object a line for each completion, as it finishes.", rich_help_panel=_OUTPUT
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write there, not to stdout.", rich_help_panel=_OUTPUT)
+    ] = None,
+    save_trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write every step of every chain there, as JSON lines: cut, proposal, acceptance.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite files that exist.", rich_help_panel=_OUTPUT)
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress and no figures on stderr.", rich_help_panel=_OUTPUT)
+    ] = False,
+    model: ModelFlag = None,
+    device: DeviceFlag = None,
+    dtype: DtypeFlag = None,
+    slots: SlotsFlag = None,
+    context_length: ContextFlag = None,
+    **settings: Any,
+) -> None:
+    """Sample completions of one or more prompts.
+
+    Texts go to stdout in the order of the prompts, with an empty line between two; progress and figures to stderr.
+    Ctrl-C keeps what is finished.
+
+    For example:
+
+        powercut sample "What is 7 * 8 + 2?"
+
+        powercut sample --file prompts.jsonl -n 4 --alpha 4 --max-new-tokens 256 --json > completions.jsonl
+    """
+    built = build_sampler(sampler, settings)
+    asked = read_prompts(prompt, file)
+    if n < 1:
+        raise SettingError(f"-n must be at least 1 (got {n})")
+    if seed < 0:
+        raise SettingError(f"--seed must be a whole number of at least 0 (got {seed})")
+    if output is not None and save_trace is not None and output.absolute() == save_trace.absolute():
+        raise SettingError("--output and --save-trace name the same file")
+    job = Job(sampler, built, asked, n=n, seed=seed, chat=chat, system=system)
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    with contextlib.ExitStack() as stack:
+        out = trace = None
+        if output is not None:
+            out = stack.enter_context(OutFile("--output", output, force=force, fallback=to_stdout))
+        if save_trace is not None:
+            trace = stack.enter_context(OutFile("--save-trace", save_trace, force=force))
+        session = Session(
+            job,
+            console,
+            as_json=as_json,
+            write=out.write if out else to_stdout,
+            write_trace=trace.write if trace else None,
+        )
+        try:
+            engine = _load(
+                console, model, given(device=device, dtype=dtype, slots=slots, context_length=context_length)
+            )
+            asyncio.run(session.run(engine))
+        except KeyboardInterrupt:
+            say(f"interrupted: {session.finished} of {job.total} completions finished")
+            raise typer.Exit(130) from None
+        if any(file is not None and file.failed for file in (out, trace)):
+            raise typer.Exit(2)
+    raise typer.Exit(session.exit_code)
+
+
+def _load(console: Console, model: str | None, options: dict[str, Any]) -> Engine:
+    import powercut
+
+    if not console.is_terminal:
+        return powercut.load(model, **options)
+    with console.status("loading the model"):
+        engine = powercut.load(model, **options)
+    console.print(engine.describe(), style="dim", markup=False, soft_wrap=True)
+    return engine

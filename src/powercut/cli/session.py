@@ -1,0 +1,126 @@
+"""One run of ``powercut sample``: draws a job's completions and passes each on to where it should go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, cast
+
+from rich.console import Console
+
+from powercut.cli.output import (
+    InOrder,
+    TraceLog,
+    Write,
+    completion_fields,
+    json_line,
+    run_fields,
+    say,
+)
+from powercut.cli.progress import Progress, figures
+from powercut.cli.prompts import Asked, shorten
+from powercut.engines.base import Engine
+from powercut.errors import PowercutError
+from powercut.run import Failure, astream
+from powercut.samplers import Sampler
+from powercut.trace import Completion, Event
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be sampled."""
+
+    sampler_name: str
+    sampler: Sampler
+    asked: Sequence[Asked]
+    n: int
+    seed: int
+    chat: bool | None
+    system: str | None
+
+    @property
+    def total(self) -> int:
+        """How many completions there will be."""
+        return len(self.asked) * self.n
+
+
+class Session:
+    """Samples a job. ``finished`` counts completions, also when it is interrupted; ``exit_code`` is for the shell."""
+
+    def __init__(
+        self, job: Job, console: Console, *, as_json: bool, write: Write, write_trace: Write | None = None
+    ) -> None:
+        self.finished = 0
+        self.exit_code = 0
+        self._job, self._console, self._as_json = job, console, as_json
+        self._write, self._write_trace = write, write_trace
+        self._shown = 0
+
+    async def run(self, engine: Engine) -> None:
+        """Draw everything. However this ends, what is finished has been written."""
+        job = self._job
+        progress = Progress(self._console, engine.usage, job.total, getattr(job.sampler, "steps", None))
+        trace = None if self._write_trace is None else TraceLog(self._write_trace, engine.text)
+        texts = InOrder(self._show_text, ((i, j) for i in range(len(job.asked)) for j in range(job.n)))
+        common = run_fields(job.sampler_name, job.sampler, job.seed, engine.name)
+
+        def observe(prompt_index: int, sample_index: int, event: Event) -> None:
+            progress.observe(prompt_index, sample_index, event)
+            if trace is not None:
+                trace.observe(prompt_index, sample_index, event)
+
+        def take(outcome: Completion | Failure) -> None:
+            place = (outcome.prompt_index, outcome.sample_index)
+            progress.finish(*place)
+            if isinstance(outcome, Failure):
+                self._report(outcome)
+                texts.add(place, None)
+                return
+            self.finished += 1
+            fields = completion_fields(outcome, common, job.asked[place[0]].meta)
+            if trace is not None:
+                trace.completion(fields)
+            if self._as_json:
+                self._write(json_line(fields))
+            else:
+                texts.add(place, outcome)
+
+        stream = astream(
+            engine,
+            job.sampler,
+            [asked.prompt for asked in job.asked],
+            n=job.n,
+            seed=job.seed,
+            chat=job.chat,
+            system=job.system,
+            observe=observe,
+        )
+        try:
+            with progress:
+                async with aclosing(cast(Any, stream)) as outcomes:
+                    async for outcome in outcomes:
+                        with progress.aside():
+                            take(outcome)
+        finally:
+            texts.close()
+
+    def _show_text(self, completion: Completion) -> None:
+        text = completion.text if completion.text is not None else " ".join(map(str, completion.tokens))
+        if self._job.total > 1:
+            place = f"prompt {completion.prompt_index}, sample {completion.sample_index}"
+            prompt = shorten(self._job.asked[completion.prompt_index].prompt)
+            self._remark(f"{place}: {prompt}")
+        self._write("\n" * (self._shown > 0) + text + "\n")
+        self._remark(figures(completion))
+        self._shown += 1
+
+    def _remark(self, line: str) -> None:
+        self._console.print(line, style="dim", markup=False, soft_wrap=True)
+
+    def _report(self, failure: Failure) -> None:
+        error = failure.error
+        known = isinstance(error, PowercutError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        say(f"error: prompt {failure.prompt_index}, sample {failure.sample_index}: {reason}")
+        self.exit_code = max(self.exit_code, 2 if known else 1)

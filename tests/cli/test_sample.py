@@ -1,0 +1,270 @@
+"""``powercut sample`` with a fake model, in this process."""
+
+import io
+import json
+import math
+
+import pytest
+
+from powercut.cli import main
+from tests.cli import fake
+
+SHORT = ["--max-new-tokens", "6", "--blocks", "2", "--steps", "3"]
+
+
+def run(capsys, *arguments):
+    code = main(["sample", *arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def lines(text):
+    def refuse(word):
+        raise AssertionError(f"not strict JSON: {word}")
+
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def pipe_in(monkeypatch, data: bytes):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+
+
+def test_the_text_alone_goes_to_stdout_and_the_figures_to_stderr(engine, capsys):
+    code, out, err = run(capsys, "a", *SHORT)
+    assert code == 0
+    assert out.count("\n") == 1
+    assert set(out.strip()) <= set(fake.LETTERS)
+    for part in ("log-probability -", "acceptance rate ", "tokens decoded", " s"):
+        assert part in err
+
+
+def test_quiet_leaves_stderr_empty(engine, capsys):
+    assert run(capsys, "a", "--quiet", *SHORT)[2] == ""
+
+
+def test_json_has_everything_and_is_strict(engine, capsys):
+    code, out, _ = run(capsys, "a", "--json", "--alpha", "inf", "--temperature", "0.25", "--seed", "3", *SHORT)
+    assert code == 0
+    [result] = lines(out)
+    assert result["settings"]["alpha"] == "inf"
+    assert result["settings"]["temperature"] == 0.25
+    assert result["settings"]["max_new_tokens"] == 6
+    assert (result["sampler"], result["seed"], result["model"], result["meta"]) == ("entropy-cut", 3, "fake", {})
+    assert (result["prompt_index"], result["sample_index"]) == (0, 0)
+    assert result["text"] == fake.LetterText().decode(result["tokens"])
+    assert result["finished"] is (result["tokens"][-1] == fake.EOS)
+    assert math.isfinite(result["logp"])
+    assert {"acceptance", "steps", "tokens_decoded", "tokens_prefilled", "seconds"} <= set(result["stats"])
+
+
+def test_the_same_seed_gives_the_same_text(engine, capsys):
+    first = run(capsys, "a", "--seed", "7", "-n", "5", *SHORT)[1]
+    assert first == run(capsys, "a", "--seed", "7", "-n", "5", *SHORT)[1]
+    assert first != run(capsys, "a", "--seed", "8", "-n", "5", *SHORT)[1]
+
+
+def test_texts_come_in_the_order_of_prompts_and_samples(engine, capsys, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a\n\nb\n")
+    arguments = ("--file", str(prompts), "-n", "3", *SHORT)
+    code, out, err = run(capsys, *arguments)
+    assert code == 0
+    results = {(r["prompt_index"], r["sample_index"]): r["text"] for r in lines(run(capsys, *arguments, "--json")[1])}
+    assert out == "\n".join(results[i, j] + "\n" for i in range(2) for j in range(3))
+    assert err.index("prompt 0, sample 2: a") < err.index("prompt 1, sample 0: b")
+
+
+def test_prompts_from_stdin_lines_and_json_lines(engine, capsys, monkeypatch):
+    pipe_in(monkeypatch, '﻿a\r\n{"tokens": [1, 2], "id": "q1", "odd": "\\ud800"}\n{"prompt": "b"}\n'.encode())
+    code, out, _ = run(capsys, "--json", *SHORT)
+    assert code == 0
+    results = sorted(lines(out), key=lambda r: r["prompt_index"])
+    assert [r["meta"] for r in results] == [{}, {"id": "q1", "odd": "\ud800"}, {}]
+
+
+def test_a_dash_for_file_is_stdin(engine, capsys, monkeypatch):
+    pipe_in(monkeypatch, b"a\n")
+    assert run(capsys, "--file", "-", *SHORT)[0] == 0
+
+
+def test_only_the_model_options_given_are_passed_on(engine, capsys):
+    run(capsys, "a", *SHORT)
+    assert fake.load.asked == (None, {})
+    run(
+        capsys,
+        "a",
+        "--model",
+        "M",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--slots",
+        "4",
+        "--context-length",
+        "64",
+        *SHORT,
+    )
+    assert fake.load.asked == ("M", {"device": "cpu", "dtype": "float32", "slots": 4, "context_length": 64})
+
+
+def test_a_setting_that_is_rounded_is_noted_in_one_line(engine, capsys):
+    code, _, err = run(capsys, "a", "--quiet", "--max-new-tokens", "10", "--blocks", "3", "--steps", "1")
+    assert code == 0
+    assert err.startswith("note: blocks=3 does not divide max_new_tokens=10")
+    assert err.count("\n") == 1
+
+
+def test_the_trace_has_every_step_and_the_completion(engine, capsys, tmp_path):
+    trace = tmp_path / "trace.jsonl"
+    code, out, _ = run(capsys, "a", "--json", "--refine-finished", "--save-trace", str(trace), *SHORT)
+    assert code == 0
+    *events, last = lines(trace.read_text())
+    assert last.pop("kind") == "completion"
+    assert [last] == lines(out)
+    steps = [event for event in events if event["kind"] == "step"]
+    assert len(steps) == last["stats"]["steps"] == 6
+    assert events[0]["kind"] == "extend"
+    assert sum(event["tokens_decoded"] for event in events) == last["stats"]["tokens_decoded"]
+    tokens = []
+    for event in events:  # the accepted proposals make the completion
+        assert {"prompt_index", "sample_index", "stage", "cut", "log_accept", "accepted", "early"} <= set(event)
+        proposal = event["proposal"]
+        assert len({len(proposal[name]) for name in ("tokens", "logp", "logq", "entropy")}) == 1
+        assert proposal["text"] == fake.LetterText().decode(proposal["tokens"])
+        if event["accepted"]:
+            tokens = tokens[: event["cut"]] + proposal["tokens"]
+    assert tokens == last["tokens"]
+
+
+def test_output_takes_what_stdout_would_have_had(engine, capsys, tmp_path):
+    expected = run(capsys, "a", "-n", "2", *SHORT)[1]
+    target = tmp_path / "out.txt"
+    code, out, _ = run(capsys, "a", "-n", "2", "--output", str(target), *SHORT)
+    assert (code, out) == (0, "")
+    assert target.read_text() == expected
+    code, _, err = run(capsys, "a", "--output", str(target), *SHORT)
+    assert code == 2
+    assert "--force" in err
+    assert target.read_text() == expected
+    assert run(capsys, "a", "-n", "1", "--output", str(target), "--force", *SHORT)[0] == 0
+    assert target.read_text() == expected.split("\n\n")[0].rstrip("\n") + "\n"
+
+
+def test_a_full_disk_loses_nothing(engine, capsys):
+    expected = run(capsys, "a", "-n", "2", *SHORT)[1]
+    code, out, err = run(capsys, "a", "-n", "2", "--quiet", "--output", "/dev/full", *SHORT)
+    assert (code, out) == (2, expected)
+    assert err == "error: cannot write /dev/full: No space left on device; the rest goes to stdout\n"
+    code, out, err = run(capsys, "a", "-n", "2", "--quiet", "--save-trace", "/dev/full", *SHORT)
+    assert (code, out) == (2, expected)
+    assert err == "error: cannot write /dev/full: No space left on device; the rest is not saved\n"
+
+
+def test_a_failing_model_spares_the_other_completions(engine, capsys, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("g\na\n")
+    code, out, err = run(capsys, "--file", str(prompts), "--quiet", *SHORT)
+    assert code == 2
+    assert out.count("\n") == 1
+    assert err == "error: prompt 0, sample 0: the model returned NaN: try dtype float32\n"
+    code, out, err = run(capsys, "f", "--quiet", *SHORT)
+    assert (code, out, err) == (1, "", "error: prompt 0, sample 0: ZeroDivisionError: a bug\n")
+
+
+@pytest.mark.parametrize("flag", ["--json", "--quiet"])
+def test_a_failed_run_leaves_files_as_they_were(flag, monkeypatch, capsys, tmp_path):
+    def load(*_, **__):
+        raise fake.EngineError("there is no model 'X'")
+
+    monkeypatch.setattr("powercut.load", load)
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("precious")
+    code, _, err = run(capsys, "a", flag, "--output", str(old), "--save-trace", str(new), "--force")
+    assert (code, err) == (2, "error: there is no model 'X'\n")
+    assert old.read_text() == "precious"
+    assert not new.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([""], "the prompt is empty"),
+        (["  "], "the prompt is empty"),
+        (["a", "--file", "x"], "not both"),
+        (["--file", "/nowhere/x"], "cannot read /nowhere/x: No such file"),
+        (["--file", "/"], "Is a directory"),
+        (["a", "--alpha", "abc"], "--alpha must be a number (got 'abc')"),
+        (["a", "--alpha", "0.5"], "alpha must be a number of at least 1 (got 0.5)"),
+        (["a", "--alpha", "nan"], "alpha must be"),
+        (["a", "--alpha", "inf"], "needs a temperature"),
+        (["a", "--steps", "1.5"], "--steps must be a whole number (got '1.5')"),
+        (["a", "--steps", "-1"], "steps must be a whole number of at least 0"),
+        (["a", "--top-k", "some"], "--top-k must be a whole number or none (got 'some')"),
+        (["a", "--top-k", "0"], "top_k must be"),
+        (["a", "--stop", "id:x"], "--stop id:N must name a token id"),
+        (["a", "--stop", ""], "stop string cannot be empty"),
+        (["a", "--sampler", "entropy-cot"], "did you mean entropy-cut?"),
+        (["a", "--sampler", "xyz"], "the samplers are standard, low-temperature"),
+        (["a", "--sampler", "standard", "--alpha", "2"], "a setting of low-temperature, entropy-cut, uniform-cut"),
+        (["a", "--sampler", "uniform-cut", "--beta", "2"], "--beta is a setting of entropy-cut, not of uniform-cut"),
+        (["a", "--sampler", "standard", "--no-early-reject"], "--early-reject is a setting of"),
+        (["a", "--bete", "2"], "--bete"),
+        (["a", "-n", "0"], "-n must be at least 1"),
+        (["a", "-n", "x"], "-n"),
+        (["a", "--seed", "-1"], "--seed must be"),
+        (["a", "b"], "b"),
+        (["a", "--output", "/nowhere/x"], "--output: cannot write /nowhere/x: No such file or directory"),
+        (["a", "--save-trace", "/"], "--save-trace: cannot write /: Is a directory"),
+        (["a", "--output", "x", "--save-trace", "x"], "the same file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2_before_a_model_is_loaded(no_engine, capsys, arguments, part):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert part in err
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"", "has no prompt"),
+        (b"\n \n", "has no prompt"),
+        (b"a\n\xff\n", ":2: not UTF-8"),
+        (b'a\n{"prompt": \n', ":2: not a JSON object"),
+        (b'{"question": "a"}', ":1: an object needs one of prompt, messages, tokens"),
+        (b'{"prompt": "a", "tokens": [1]}', "one of prompt, messages, tokens (it has prompt, tokens)"),
+        (b'{"prompt": [1]}', ":1: prompt holds what belongs in tokens"),
+        (b'{"tokens": "a"}', ":1: tokens holds what belongs in prompt"),
+        (b'{"tokens": []}', ":1: the prompt is empty"),
+        (b'{"tokens": [1.5]}', ":1: the prompt's token ids must be whole numbers"),
+        (b'{"prompt": " "}', ":1: the prompt is empty"),
+        (b'{"prompt": null}', ":1: a prompt is a string"),
+        (b'{"messages": [{"role": "user"}]}', ":1: a chat message needs a role and a content"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_line(no_engine, capsys, tmp_path, content, part):
+    prompts = tmp_path / "prompts"
+    prompts.write_bytes(content)
+    code, out, err = run(capsys, "--file", str(prompts))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {prompts}")
+    assert err.count("\n") == 1
+    assert part in err
+
+
+def test_what_the_model_cannot_do_is_one_line_too(engine, capsys):
+    for arguments in (["--chat"], ["--system", "be brief"]):
+        code, out, err = run(capsys, "a", *arguments)
+        assert (code, out) == (2, "")
+        assert err.count("\n") == 1
+
+
+def test_without_a_prompt_on_a_terminal_it_says_how_to_give_one(no_engine, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    code, _, err = run(capsys)
+    assert code == 2
+    assert "--file FILE, or on stdin" in err
