@@ -1,0 +1,53 @@
+"""Flags come from the samplers' dataclasses; every help page has an example."""
+
+import dataclasses
+import re
+
+import pytest
+
+from powercut.cli import main
+from powercut.cli.options import build_sampler, flag
+from powercut.samplers import SAMPLERS, EntropyCut, Standard
+
+
+@pytest.fixture
+def page(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def show(*arguments):
+        assert main([*arguments, "--help"]) == 0
+        return capsys.readouterr().out
+
+    return show
+
+
+@pytest.mark.parametrize("command", [(), ("sample",), ("models",)])
+def test_every_page_has_an_example(page, command):
+    assert re.search(r"(?i)example", page(*command))
+    assert " ".join(("powercut", *command)) in page(*command)
+
+
+def test_no_arguments_show_the_help(capsys):
+    assert main([]) == 0
+    assert "sample" in capsys.readouterr().out
+
+
+def test_every_setting_of_every_sampler_is_a_flag_with_its_help_and_default(page):
+    text = page("sample")
+    for kind in SAMPLERS.values():
+        for field in dataclasses.fields(kind):
+            assert flag(field.name) in text
+    assert "Settings of every sampler" in text
+    assert "Settings of entropy-cut" in text
+    assert "Default: 4." in text
+
+
+def test_flags_are_read_as_the_settings_types():
+    built = build_sampler(
+        "entropy-cut",
+        {"alpha": "2", "top_k": "all", "stop": ["x", "id:7"], "early_reject": False, "steps": "0", "beta": None},
+    )
+    assert built == EntropyCut(alpha=2.0, top_k=None, stop=("x", 7), early_reject=False, steps=0)
+    assert type(built.alpha) is float
+    assert build_sampler("entropy-cut", {"temperature": "none"}) == EntropyCut()
+    assert build_sampler("standard", {"stop": [], "alpha": None}) == Standard()
