@@ -46,9 +46,9 @@ class Trace:
     def __post_init__(self) -> None:
         for name, dtype in _COLUMNS:
             object.__setattr__(self, name, read_only(getattr(self, name), dtype))
-        shapes = {getattr(self, name).shape for name, _ in _COLUMNS}
-        if shapes != {(len(self.tokens),)}:
-            raise ValueError(f"a trace needs four one-dimensional arrays of one length, not shapes {sorted(shapes)}")
+        shape = (len(self.tokens),) if self.tokens.ndim else ()
+        if not shape == self.tokens.shape == self.logp.shape == self.logq.shape == self.entropy.shape:
+            raise ValueError("a trace needs four one-dimensional arrays of the same length")
         if self.finished and not len(self.tokens):
             raise ValueError("an empty trace cannot be finished: the token that completes the stop belongs to it")
 
@@ -76,8 +76,12 @@ class Trace:
         start, stop, stride = part.indices(len(self))
         if stride != 1:
             raise ValueError("a trace is sliced in steps of 1: its tokens condition on those before them")
-        columns = (getattr(self, name)[start:stop] for name, _ in _COLUMNS)
-        return Trace(*columns, finished=self.finished and start < stop == len(self))
+        piece = object.__new__(Trace)  # views of checked, read-only arrays need no second check
+        for name, _ in _COLUMNS:
+            object.__setattr__(piece, name, getattr(self, name)[start:stop])
+        object.__setattr__(piece, "finished", self.finished and start < stop == len(self))
+        object.__setattr__(piece, "prefilled", 0)
+        return piece
 
     def splice(self, cut: int, tail: Trace) -> Trace:
         """This trace up to position ``cut`` (not included), followed by ``tail``.

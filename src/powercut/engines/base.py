@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from powercut.text import Text
 from powercut.trace import IntArray, Trace, read_only
 
 KeepGoing = Callable[[Trace], bool]
-"""Called with each new piece of a decode as it arrives; False ends the decode there."""
+"""Called with each new piece of a decode as it arrives; False ends the decode there: its tokens are not wanted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,8 +23,9 @@ class Request:
     ``context`` is a prompt and what is already generated, as token ids; its first ``prompt_length`` tokens (None: all)
     are the prompt, in which no stop string is looked for. ``top_k`` truncates the base model to its K most likely
     tokens and renormalises it (None: the whole vocabulary); log-probabilities and entropies are of the truncated law.
-    ``stop`` adds token ids and strings to the engine's own stop tokens. The tokens drawn are a function of the request,
-    ``seed`` included, alone.
+    ``stop`` adds token ids and strings to the engine's own stop tokens. The tokens drawn are a function of these fields
+    alone. ``session`` is no such field: requests that name the same object come from one chain of work, which tells an
+    engine whose cache to keep.
 
     Raises SettingError for values that no engine can use.
     """
@@ -36,6 +37,7 @@ class Request:
     stop: tuple[str | int, ...] = ()
     seed: int = 0
     prompt_length: int | None = None
+    session: Hashable | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "context", read_only(self.context, np.int64))

@@ -1,0 +1,83 @@
+"""The slower path of the transformers engine: each request has a cache of the model's own making.
+
+For models whose cache cannot be laid out in slots (sliding windows, recurrent layers, no cache at all). Same calls as
+``Slots``; requests decode one after the other, and nothing is reused between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from powercut.trace import IntArray
+
+_CACHE_NAMES = ("past_key_values", "cache_params")
+
+
+class Lane:
+    """One request's tokens and the cache that the model returned for them."""
+
+    def __init__(self) -> None:
+        self.tokens = np.zeros(0, dtype=np.int64)
+        self.cache: dict[str, Any] = {}
+
+
+class NativeCaches:
+    """Caches of up to ``slots`` requests at once; their memory is the model's own affair."""
+
+    nbytes = 0
+
+    def __init__(self, model: PreTrainedModel, slots: int) -> None:
+        self.model = model
+        self._free = slots
+
+    def free(self) -> bool:
+        """Whether another request may start."""
+        return self._free > 0
+
+    def open(self, context: IntArray, session: Hashable | None) -> tuple[Lane, int]:
+        """A fresh lane, which holds nothing of the context."""
+        self._free -= 1
+        return Lane(), 0
+
+    def close(self, lane: Lane, context_length: int, wanted: bool | None) -> None:
+        """Drop the lane's cache."""
+        self._free += 1
+        lane.cache = {}
+
+    def rewind(self, lane: Lane, length: int) -> None:
+        """Nothing to step back from: a lane is fresh when it is opened."""
+
+    def forget(self, lane: Lane) -> None:
+        """Nothing to clear: no other request sees this cache."""
+
+    def head(self, lane: Lane, position: int, width: int) -> None:
+        """No laws are kept."""
+        return
+
+    def remember(self, lanes: Sequence[Lane], scores: torch.Tensor, ids: torch.Tensor) -> None:
+        """No laws are kept."""
+
+    def prefill(self, lane: Lane, tokens: IntArray) -> None:
+        """Compute ``tokens`` behind what the lane holds."""
+        self._forward(lane, tokens)
+
+    def decode(self, lanes: Sequence[Lane], tokens: IntArray) -> torch.Tensor:
+        """Feed one token to each lane; returns the next-token logits ``[lanes, V]``."""
+        return torch.stack([self._forward(lane, tokens[i : i + 1]) for i, lane in enumerate(lanes)])
+
+    @torch.inference_mode()
+    def _forward(self, lane: Lane, tokens: IntArray) -> torch.Tensor:
+        lane.tokens = np.concatenate((lane.tokens, tokens))
+        fed = tokens if lane.cache else lane.tokens
+        out = self.model(
+            input_ids=torch.as_tensor(fed, device=self.model.device)[None], use_cache=True, **lane.cache
+        )
+        # A model that returns no cache is given all its tokens again next time.
+        lane.cache = {name: out[name] for name in _CACHE_NAMES if out.get(name) is not None}
+        logits: torch.Tensor = out.logits[0, -1]
+        return logits

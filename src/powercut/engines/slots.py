@@ -1,0 +1,288 @@
+"""The KV cache of the transformers engine: rows that decode together, and a store that keeps what they grew from.
+
+Each layer has one tensor ``[2 * slots, heads, length, dim]``. Slots 0..R-1, the *rows*, decode together as one
+zero-copy view; so the busy rows are kept dense. Every row is paired with a *store* slot into a *lane*. A chain works in
+one lane: its proposal grows in the row, its current completion stays in the store. After a rejection the part of the
+prefix that the row lacks is copied back; after an acceptance the new tail is copied out. Copying costs about a
+thousandth of prefilling the same tokens (``benchmarks/engine.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
+
+from powercut.trace import IntArray
+
+HEAD_WIDTH = 64
+"""How many of the most likely next tokens are kept at each cached position, to draw again there without computing."""
+
+PREFILL_CHUNK = 512
+"""Most context tokens in one forward pass, so that activations stay small beside the cache."""
+
+
+class Unsupported(Exception):
+    """The model's cache cannot be laid out in slots; the text says why."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """A row and its store. ``wanted`` says of the row's last tokens whether their request wanted them (None: unknown)."""
+
+    row: int
+    store: int
+    session: Hashable | None = None
+    busy: bool = False
+    wanted: bool | None = None
+    used: int = 0
+
+
+class _Window:
+    """Which part of the cache the layers work on in one forward pass: rows ``first..last-1`` up to ``length``."""
+
+    first = last = length = 0
+    rows: torch.Tensor
+    positions: torch.Tensor
+
+
+class _SlotLayer(CacheLayerMixin):
+    """One layer's keys and values; writes the new ones in place and shows the window."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, window: _Window) -> None:
+        super().__init__()
+        self.keys, self.values, self.window = keys, values, window
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Nothing to do: the memory was taken when the engine was loaded."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write ``[rows, heads, new, dim]`` at each row's positions and return everything up to the window's length."""
+        w = self.window
+        # Indexed dimensions that are not neighbours come first: [rows, new, heads, dim].
+        self.keys[w.rows, :, w.positions] = key_states.transpose(1, 2)
+        self.values[w.rows, :, w.positions] = value_states.transpose(1, 2)
+        return self.keys[w.first : w.last, :, : w.length], self.values[w.first : w.last, :, : w.length]
+
+    def get_seq_length(self) -> int:
+        """Tokens in the window before this pass; every caller that matters is given position ids instead."""
+        return self.window.length - self.window.positions.shape[1]
+
+    def get_mask_sizes(self, query_length: Any) -> tuple[int, int]:
+        """Length and offset of the keys shown; masks are given ready made."""
+        return self.window.length, 0
+
+    def get_max_length(self) -> int:
+        """How many tokens a slot holds."""
+        return int(self.keys.shape[2])
+
+    get_max_cache_shape = get_max_length
+
+
+class Slots:
+    """KV cache of ``2 * slots`` sequences of up to ``length`` tokens for ``model``; all memory is taken here.
+
+    Raises Unsupported where the model keeps anything but plain keys and values of every token.
+    """
+
+    def __init__(self, model: PreTrainedModel, slots: int, length: int) -> None:
+        shapes = _layer_shapes(model)
+        self.model = model
+        self.device = model.device
+        self.length = length
+        self._window = _Window()
+        kinds = {"dtype": model.dtype, "device": self.device}
+        self._layers = [
+            _SlotLayer(
+                torch.zeros(2 * slots, k_heads, length, k_dim, **kinds),
+                torch.zeros(2 * slots, v_heads, length, v_dim, **kinds),
+                self._window,
+            )
+            for (k_heads, k_dim), (v_heads, v_dim) in shapes
+        ]
+        self._cache = Cache(layers=self._layers)
+        width = min(HEAD_WIDTH, model.config.get_text_config().vocab_size)
+        # Scores and ids of the most likely next tokens after each cached position; NaN where they are not known.
+        self._head_scores = torch.full((2 * slots, length, width), torch.nan, device=self.device)
+        self._head_ids = torch.zeros((2 * slots, length, width), dtype=torch.int32, device=self.device)
+        self._held = np.zeros((2 * slots, length), dtype=np.int64)
+        self._filled = np.zeros(2 * slots, dtype=np.int64)
+        self.lanes = [Lane(row=i, store=slots + i) for i in range(slots)]
+        self._clock = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory taken, in bytes."""
+        tensors = [t for layer in self._layers for t in (layer.keys, layer.values)]
+        return sum(t.numel() * t.element_size() for t in (*tensors, self._head_scores, self._head_ids))
+
+    def free(self) -> bool:
+        """Whether a lane is free."""
+        return not all(lane.busy for lane in self.lanes)
+
+    def open(self, context: IntArray, session: Hashable | None) -> tuple[Lane, int]:
+        """Give a lane to ``context`` ``[n]`` with as much of it as any slot holds; returns the lane and that count."""
+        lane = self._choose(session)
+        shared = self._shared(context)
+        if self._filled[lane.row] > shared[lane.row]:  # what follows is about to be overwritten
+            self._keep(lane, shared)
+            shared[lane.store] = _common(self._held[lane.store, : self._filled[lane.store]], context)
+        source = int(shared.argmax())
+        if shared[source] > shared[lane.row]:
+            self._copy(source, lane.row, int(shared[lane.row]), int(shared[source]))
+        self._filled[lane.row] = shared[source]
+        self._clock += 1
+        lane.session, lane.busy, lane.wanted, lane.used = session, True, None, self._clock
+        return lane, int(shared[source])
+
+    def rewind(self, lane: Lane, length: int) -> None:
+        """Step back to the first ``length`` tokens of what the lane's row holds."""
+        self._filled[lane.row] = min(self._filled[lane.row], length)
+
+    def close(self, lane: Lane, context_length: int, wanted: bool | None) -> None:
+        """Free the lane. Tokens after its context are forgotten if they are not ``wanted``."""
+        self._clock += 1
+        lane.busy, lane.wanted, lane.used = False, wanted, self._clock
+        if wanted is False:
+            self.rewind(lane, context_length)
+
+    def forget(self, lane: Lane) -> None:
+        """Clear a row whose values may be NaN: a masked NaN would spoil whoever uses the row next."""
+        for layer in self._layers:
+            layer.keys[lane.row].zero_()
+            layer.values[lane.row].zero_()
+        self._filled[lane.row] = 0
+
+    def head(self, lane: Lane, position: int, width: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Scores and ids ``[width]`` of the most likely tokens to follow ``position``, if they are known."""
+        if width > self._head_scores.shape[2] or position >= self._filled[lane.row]:
+            return None
+        scores = self._head_scores[lane.row, position, :width]
+        return None if torch.isnan(scores[-1]) else (scores, self._head_ids[lane.row, position, :width].long())
+
+    def remember(self, lanes: Sequence[Lane], scores: torch.Tensor, ids: torch.Tensor) -> None:
+        """Keep the most likely next tokens ``[lanes, K]``, best first, after each lane's last token."""
+        width = min(scores.shape[1], self._head_scores.shape[2])
+        rows = np.array([lane.row for lane in lanes])
+        at = (torch.as_tensor(rows, device=self.device), torch.as_tensor(self._filled[rows] - 1, device=self.device))
+        self._head_scores[(*at, slice(0, width))] = scores[:, :width].float()
+        self._head_ids[(*at, slice(0, width))] = ids[:, :width].int()
+
+    @torch.inference_mode()
+    def prefill(self, lane: Lane, tokens: IntArray) -> None:
+        """Compute keys and values of ``tokens`` behind what the lane's row holds."""
+        for chunk in np.split(tokens, range(PREFILL_CHUNK, len(tokens), PREFILL_CHUNK)):
+            start, end = int(self._filled[lane.row]), int(self._filled[lane.row]) + len(chunk)
+            positions = torch.arange(start, end, device=self.device)[None]
+            self._look(np.array([lane.row]), positions, end)
+            mask = torch.arange(end, device=self.device) <= positions[0][:, None]
+            self._forward(self.model.base_model, chunk[None], positions, mask[None, None])
+            self._append(np.array([lane.row]), chunk)
+
+    @torch.inference_mode()
+    def decode(self, lanes: Sequence[Lane], tokens: IntArray) -> torch.Tensor:
+        """Feed one token to each busy lane; returns the next-token logits ``[lanes, V]`` in the order of ``lanes``."""
+        self._make_dense(lanes)
+        rows = np.array([lane.row for lane in lanes])
+        order = np.argsort(rows)
+        positions = torch.as_tensor(self._filled[rows[order]], device=self.device)[:, None]
+        end = int(self._filled[rows].max()) + 1
+        self._look(rows[order], positions, end)
+        mask = torch.arange(end, device=self.device) <= positions
+        logits = self._forward(self.model, tokens[order, None], positions, mask[:, None, None]).logits[:, -1]
+        self._append(rows[order], tokens[order])
+        return logits[torch.as_tensor(np.argsort(order), device=self.device)]
+
+    def _forward(self, model: Any, tokens: IntArray, positions: torch.Tensor, mask: torch.Tensor) -> Any:
+        return model(
+            input_ids=torch.as_tensor(tokens, device=self.device),
+            position_ids=positions,
+            attention_mask=mask,
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+
+    def _look(self, rows: IntArray, positions: torch.Tensor, length: int) -> None:
+        w = self._window
+        w.first, w.last, w.length = int(rows[0]), int(rows[-1]) + 1, length
+        w.rows, w.positions = torch.as_tensor(rows, device=self.device)[:, None], positions
+
+    def _append(self, rows: IntArray, tokens: IntArray) -> None:
+        """Note that ``tokens`` have been computed: several of one row, or one of each row."""
+        at = self._filled[rows] + (np.arange(len(tokens)) if len(rows) == 1 else 0)
+        self._held[rows, at] = tokens
+        self._head_scores[torch.as_tensor(rows), torch.as_tensor(at)] = torch.nan
+        self._filled[rows] += len(tokens) // len(rows)
+
+    def _choose(self, session: Hashable | None) -> Lane:
+        """The session's own lane if it is free, else the one that has been free for longest."""
+        idle = [lane for lane in self.lanes if not lane.busy]
+        own = (lane for lane in idle if session is not None and lane.session is session)
+        return next(own, None) or min(idle, key=lambda lane: lane.used)
+
+    def _shared(self, context: IntArray) -> IntArray:
+        """How many leading tokens each slot has in common with ``context``."""
+        n = min(len(context), self.length)
+        same = (self._held[:, :n] == context[:n]) & (np.arange(n) < self._filled[:, None])
+        return np.where(same.all(axis=1), n, same.argmin(axis=1)).astype(np.int64)
+
+    def _keep(self, lane: Lane, shared: IntArray | None = None) -> None:
+        """Copy the row's content to the store before it is overwritten, if that is where the chain now stands.
+
+        It is if its request wanted it, or if it only grew what the store holds; where that is unknown (a request
+        without ``keep_going``), if the next context has more in common with it.
+        """
+        row, store = lane.row, lane.store
+        held = self._held[row, : self._filled[row]]
+        common = _common(self._held[store, : self._filled[store]], held)
+        grew = common == self._filled[store]
+        nearer = lane.wanted is None and shared is not None and shared[row] > shared[store]
+        if common < len(held) and (lane.wanted or grew or nearer):
+            self._copy(row, store, common, len(held))
+
+    def _copy(self, source: int, target: int, start: int, end: int) -> None:
+        """Copy positions ``start..end-1`` from slot to slot; the target then holds ``end`` tokens."""
+        for layer in self._layers:
+            layer.keys[target, :, start:end] = layer.keys[source, :, start:end]
+            layer.values[target, :, start:end] = layer.values[source, :, start:end]
+        for part in (self._head_scores, self._head_ids, self._held):
+            part[target, start:end] = part[source, start:end]
+        self._filled[target] = end
+
+    def _make_dense(self, lanes: Sequence[Lane]) -> None:
+        """Move busy rows down so that they are 0..R-1."""
+        gaps = [lane for lane in self.lanes if not lane.busy and lane.row < len(lanes)]
+        high = [lane for lane in lanes if lane.row >= len(lanes)]
+        for gap, lane in zip(gaps, high, strict=True):
+            self._keep(gap)
+            self._copy(lane.row, gap.row, 0, int(self._filled[lane.row]))
+            lane.row, gap.row = gap.row, lane.row
+            self._filled[gap.row] = 0
+
+
+def _common(a: IntArray, b: IntArray) -> int:
+    """How many leading tokens two sequences share."""
+    n = min(len(a), len(b))
+    differ = np.flatnonzero(a[:n] != b[:n])
+    return int(differ[0]) if len(differ) else n
+
+
+def _layer_shapes(model: PreTrainedModel) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """(heads, dim) of keys and values in each layer, seen in a forward pass of the model's own."""
+    with torch.inference_mode():
+        out = model(input_ids=torch.zeros((1, 2), dtype=torch.long, device=model.device), use_cache=True)
+    cache = getattr(out, "past_key_values", None)
+    if not isinstance(cache, DynamicCache) or not cache.layers:
+        raise Unsupported(f"{type(model).__name__} keeps no key/value cache")
+    odd = {type(layer).__name__ for layer in cache.layers if type(layer) is not DynamicLayer}
+    if odd:
+        raise Unsupported(f"{type(model).__name__} has layers that do not keep every token ({', '.join(sorted(odd))})")
+    return [((k.shape[1], k.shape[3]), (v.shape[1], v.shape[3])) for k, v in ((c.keys, c.values) for c in cache.layers)]

@@ -1,0 +1,83 @@
+"""A model given by a function from token ids to probabilities: the engine of the exact tests and of the documentation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from powercut.engines.base import KeepGoing, Request, Usage
+from powercut.engines.next_token import NextTokenLaw, draw, next_token_law
+from powercut.errors import EngineError, SettingError
+from powercut.trace import IntArray, Trace
+
+
+class TableEngine:
+    """Samples from ``next_token_probs(context) -> probabilities`` over token ids 0..V-1.
+
+    ``context`` is the tuple of all token ids so far, the prompt included; ``eos_id`` (an id, several, or None) ends a
+    completion. The function must depend on its argument alone: laws are remembered. ``top_k`` at or above V truncates
+    nothing. With no text, stops are token ids only.
+
+    Raises EngineError when the function returns something that is not a probability vector.
+    """
+
+    text = None
+    name = "table"
+
+    def __init__(
+        self,
+        next_token_probs: Callable[[tuple[int, ...]], Sequence[float]],
+        eos_id: int | Collection[int] | None = None,
+        *,
+        concurrency: int = 64,
+    ) -> None:
+        self._probs = next_token_probs
+        self.stop_tokens = frozenset((eos_id,) if isinstance(eos_id, int) else eos_id or ())
+        self.concurrency = concurrency
+        self.usage = Usage()
+        self._law = lru_cache(maxsize=65536)(self._compute_law)
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"{self.name}: {self._probs!r}"
+
+    def check(self, request: Request) -> None:
+        """Raise SettingError for stop strings, which a model without text cannot look for."""
+        if request.stop_strings:
+            raise SettingError(f"stop={request.stop_strings[0]!r}: a table model has no text; give stop token ids")
+
+    async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
+        """Draw tokens one by one; yields to other tasks after each. A table computes no context: nothing is prefilled."""
+        self.check(request)
+        noise = np.random.default_rng(request.seed)
+        stops = self.stop_tokens | request.stop_ids
+        context = tuple(request.context.tolist())
+        pieces: list[Trace] = []
+        while True:
+            tokens, law = self._law(context, request.temperature, request.top_k)
+            i = draw(law.logq, noise.random(1))
+            token = int(tokens[i[0]])
+            piece = Trace(tokens[i], law.logp[0, i], law.logq[0, i], law.entropy, finished=token in stops)
+            pieces.append(piece)
+            context += (token,)
+            self.usage.decoded += 1
+            going = keep_going is None or keep_going(piece)
+            if piece.finished or len(pieces) == request.max_new_tokens or not going:
+                return Trace.join(pieces)
+            await asyncio.sleep(0)
+
+    def _compute_law(
+        self, context: tuple[int, ...], temperature: float, top_k: int | None
+    ) -> tuple[IntArray, NextTokenLaw]:
+        """The tokens that can follow, and their laws."""
+        probs = np.asarray(self._probs(context), dtype=np.float64)
+        if probs.ndim != 1 or not (probs >= 0).all() or abs(probs.sum() - 1) > 1e-6:
+            raise EngineError(f"next_token_probs{context} is not a probability vector: {probs}")
+        # Ties at rank K go to the lower token id.
+        tokens = np.sort(np.argsort(-probs, kind="stable")[:top_k])
+        with np.errstate(divide="ignore"):
+            logits = np.log(probs[tokens])
+        return tokens, next_token_law(logits[None], np.array([temperature]))

@@ -1,0 +1,87 @@
+"""The power distribution p(x)^alpha and the acceptance ratio that leaves it invariant. Pure functions of arrays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from powercut.cuts import CutLaw
+from powercut.trace import FloatArray, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """p(x)^alpha, proposed from token by token at ``temperature`` tau: q(v) ∝ p(v)^(1/tau)."""
+
+    alpha: float
+    temperature: float
+
+    @property
+    def monotone(self) -> bool:
+        """Whether no increment can be positive, so that a partial sum bounds the whole: 1 <= 1/tau <= alpha.
+
+        At alpha = inf the increments are log-probabilities and never positive.
+        """
+        # tau = 1/alpha itself must pass whatever 1/(1/alpha) rounds to.
+        return math.isinf(self.alpha) or (self.temperature <= 1 and self.alpha * self.temperature >= 1 - 1e-12)
+
+    def increments(self, trace: Trace) -> FloatArray:
+        """g_t = alpha log p - log q of each token, in nats, shape ``[n]``; log p itself at alpha = inf."""
+        if math.isinf(self.alpha):
+            return trace.logp
+        g: FloatArray = self.alpha * trace.logp - trace.logq
+        # g <= 0 is exact mathematics; rounding must not make the early-rejection bound rise.
+        return np.minimum(g, 0.0) if self.monotone else g
+
+
+class LogRatio:
+    """The log of the Metropolis-Hastings acceptance ratio, for a proposal that may still be growing.
+
+    Proposal x' shares the first ``cut`` tokens with ``current`` x. Over whole suffixes,
+
+        A = sum_{t>=c} g_t(x') - sum_{t>=c} g_t(x) + log kappa_x'(c) - log kappa_x(c),
+
+    and at alpha = inf, A = log p(x') - log p(x). While x' grows, ``value`` is A with x' taken as it stands. If the
+    target is ``monotone`` it never rises, to the last bit: each float operation it is made of is monotone, and sums run
+    in token order however the proposal is cut into pieces. That makes rejecting on a partial value lossless.
+    """
+
+    def __init__(self, target: Power, law: CutLaw, current: Trace, cut: int) -> None:
+        self._target, self._law, self._cut = target, law, cut
+        weights = law.weights(current.entropy)
+        self._old = float(np.add.accumulate(target.increments(current[cut:]))[-1])
+        self._old_log_kappa = law.log_prob(weights[cut], weights.sum(), len(current))
+        self._gain = 0.0
+        self._total = float(weights[:cut].sum())
+        self._weight = float(weights[cut])
+        self._entropy = float(current.entropy[cut - 1]) if cut else 0.0
+        self.length = 0
+        self.value = math.inf
+
+    def add(self, piece: Trace) -> float:
+        """Take in the next tokens of the proposal and return the new ``value``."""
+        if not len(piece):
+            return self.value
+        weights = self._law.weights(piece.entropy, self._entropy)
+        if not self.length:
+            self._weight = float(weights[0])
+        self._gain = _sum_in_order(self._gain, self._target.increments(piece))
+        self._total = _sum_in_order(self._total, weights)
+        self._entropy = float(piece.entropy[-1])
+        self.length += len(piece)
+        self.value = self._gain - self._old
+        if not math.isinf(self._target.alpha):
+            log_kappa = self._law.log_prob(self._weight, self._total, self._cut + self.length)
+            self.value += log_kappa - self._old_log_kappa
+        return self.value
+
+
+def log_ratio(target: Power, law: CutLaw, current: Trace, proposal: Trace, cut: int) -> float:
+    """The log acceptance ratio A of moving from ``current`` to ``proposal``, whole completions re-opened at ``cut``."""
+    return LogRatio(target, law, current, cut).add(proposal[cut:])
+
+
+def _sum_in_order(start: float, terms: FloatArray) -> float:
+    return float(np.add.accumulate(np.concatenate(((start,), terms)))[-1])
