@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Annotated
 
@@ -47,9 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its code, and goes on
             stream.reconfigure(errors="backslashreplace")
     command = typer.main.get_command(app)
-    with warnings.catch_warnings():
-        warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = lambda message, *_, **__: say(f"note: {message}")
+    with _notes():
         try:
             return command.main(args=arguments, prog_name="powercut", standalone_mode=False) or 0
         except PowercutError as error:
@@ -57,6 +57,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         except _UsageError as error:
             say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
         return 2
+
+
+class _Say(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"note: {record.getMessage()}")
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Show warnings, and what powercut logs, as notes of one line."""
+    handler = _Say(logging.INFO)
+    log = logging.getLogger("powercut")
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = lambda message, *_, **__: say(f"note: {message}")
+            yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
 
 
 def _version(wanted: bool) -> None:
