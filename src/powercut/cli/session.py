@@ -107,11 +107,13 @@ class Session:
 
     def _show_text(self, completion: Completion) -> None:
         text = completion.text if completion.text is not None else " ".join(map(str, completion.tokens))
+        if self._shown:
+            self._write("\n")
         if self._job.total > 1:
             place = f"prompt {completion.prompt_index}, sample {completion.sample_index}"
             prompt = shorten(self._job.asked[completion.prompt_index].prompt)
             self._remark(f"{place}: {prompt}")
-        self._write("\n" * (self._shown > 0) + text + "\n")
+        self._write(text + "\n")
         self._remark(figures(completion))
         self._shown += 1
 
