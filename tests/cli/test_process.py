@@ -63,7 +63,7 @@ def test_ctrl_c_keeps_what_is_finished(start, prompts, tmp_path):
 
 def test_ctrl_c_with_json_and_an_output_file(start, prompts, tmp_path):
     output = tmp_path / "out.jsonl"
-    process = start("--file", str(prompts), "--json", "--output", str(output))
+    process = start("--file", str(prompts), "--quiet", "--json", "--output", str(output))
     wait_until(lambda: output.exists() and output.read_text().count("\n") == 2, process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

@@ -50,15 +50,22 @@ def test_many_chains_do_not_fill_the_screen():
     assert "and 32 more" in drawn(progress)
 
 
-def test_the_display_makes_way_and_nothing_is_shown_without_a_terminal():
+def test_the_display_makes_way():
     console = make_console()
     with Progress(console, Usage(), 1, 1) as progress, progress.aside():
         console.print("a text")
     assert "a text" in console.file.getvalue()
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then():
     console = Console(file=io.StringIO(), force_terminal=False)
-    with Progress(console, Usage(), 1, 1) as progress, progress.aside():
-        pass
-    assert console.file.getvalue() == ""
+    for every in (0, 3600):
+        progress = Progress(console, Usage(), total=1, steps_per_stage=4, every=every)
+        with progress, progress.aside():
+            progress.observe(0, 0, Event(1, 5, None, make_trace(4), make_trace(4)))
+    [line] = console.file.getvalue().splitlines()
+    assert line.startswith("0/1 completions · 0 tokens decoded")
+    assert line.endswith("prompt 0, sample 0: stage 2/5, step 0/4, acceptance –, length 4")
 
 
 def test_figures_say_what_is_known():

@@ -35,7 +35,7 @@ def run(folder, capsys):
 def test_every_sampler_draws_a_completion(folder, capsys, sampler):
     steps = ["--blocks", "2", "--steps", "2"] if sampler.endswith("cut") else []
     arguments = ["sample", "hello", "--model", folder, *SIZES, "--max-new-tokens", "8", "--sampler", sampler, *steps]
-    assert main([*arguments, "--json"]) == 0
+    assert main([*arguments, "--json", "--quiet"]) == 0
     out, err = capsys.readouterr()
     result = json.loads(out)
     assert result["sampler"] == sampler
@@ -93,7 +93,7 @@ def test_ctrl_c_ends_a_decode_cleanly(folder, tmp_path):
     trace = tmp_path / "trace.jsonl"
     command = [sys.executable, "-c", "import sys; from powercut.cli import main; sys.exit(main())"]
     settings = ["--max-new-tokens", "120", "--blocks", "60", "--steps", "1000", "--refine-finished"]
-    arguments = ["sample", "a", "--raw", "--model", folder, *SIZES, *settings, "--save-trace", str(trace)]
+    arguments = ["sample", "a", "--raw", "--model", folder, *SIZES, *settings, "--save-trace", str(trace), "--quiet"]
     with subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
     ) as process:

@@ -17,7 +17,7 @@ from powercut.engines.base import Usage
 from powercut.trace import Completion, Event
 
 _ROWS = 8
-_RATE_SAMPLES = 40  # at 8 refreshes a second, the rate is that of the last 5 seconds
+_RATE_SAMPLES = 40  # at 8 refreshes a second, a live rate is that of the last 5 seconds
 
 
 @dataclass(slots=True)
@@ -42,15 +42,18 @@ class _Chain:
 
 
 class Progress:
-    """A live display of a run on ``console``; where that is no terminal, nothing is shown."""
+    """A live display of a run on ``console``; where that is no terminal, a line now and then: ``every`` seconds."""
 
-    def __init__(self, console: Console, usage: Usage, total: int, steps_per_stage: int | None) -> None:
+    def __init__(
+        self, console: Console, usage: Usage, total: int, steps_per_stage: int | None, every: float = 5.0
+    ) -> None:
         self._console, self._usage = console, usage
         self._total, self._steps = total, steps_per_stage
         self._done = 0
         self._chains: dict[tuple[int, int], _Chain] = {}
         self._rate: deque[tuple[float, int]] = deque([(time.monotonic(), usage.decoded)], maxlen=_RATE_SAMPLES)
         self._live: Live | None = None
+        self._every, self._last = every, time.monotonic()
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
@@ -78,7 +81,15 @@ class Progress:
 
     def observe(self, prompt_index: int, sample_index: int, event: Event) -> None:
         """Take note of what a sampler just did."""
-        self._chains.setdefault((prompt_index, sample_index), _Chain()).update(event)
+        chain = self._chains.setdefault((prompt_index, sample_index), _Chain())
+        chain.update(event)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last >= self._every:
+            self._last = now
+            stage, step, acceptance, length = self._cells(chain)
+            where = f"prompt {prompt_index}, sample {sample_index}: stage {stage}, step {step}"
+            line = f"{self._head()} · {where}, acceptance {acceptance}, length {length}"
+            self._console.print(line, markup=False, soft_wrap=True)
 
     def finish(self, prompt_index: int, sample_index: int) -> None:
         """Take note that a chain has ended, well or not."""
@@ -87,11 +98,7 @@ class Progress:
 
     def __rich__(self) -> RenderableType:
         """Draw the display as it should look now."""
-        now, decoded = time.monotonic(), self._usage.decoded
-        then, before = self._rate[0]
-        self._rate.append((now, decoded))
-        rate = (decoded - before) / max(now - then, 1e-3)
-        head = Text(f"{self._done}/{self._total} completions · {decoded:,} tokens decoded · {rate:,.0f} tokens/s")
+        head = Text(self._head())
         chains = list(self._chains.items())  # the run adds and removes chains while a thread draws this
         table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
         for column in ("prompt", "sample", "stage", "step", "acceptance", "length"):
@@ -100,6 +107,13 @@ class Progress:
             table.add_row(str(i), str(j), *self._cells(chain))
         more = [Text(f"and {len(chains) - _ROWS} more", style="dim")] if len(chains) > _ROWS else []
         return Group(head, *([table] if chains else []), *more)
+
+    def _head(self) -> str:
+        now, decoded = time.monotonic(), self._usage.decoded
+        then, before = self._rate[0]
+        self._rate.append((now, decoded))
+        rate = (decoded - before) / max(now - then, 1e-3)
+        return f"{self._done}/{self._total} completions · {decoded:,} tokens decoded · {rate:,.0f} tokens/s"
 
     def _cells(self, chain: _Chain) -> tuple[str, str, str, str]:
         step = "–" if self._steps is None else f"{chain.step}/{self._steps}"
