@@ -35,16 +35,20 @@ class NativeCaches:
         self.model = model
         self._free = slots
 
-    def free(self) -> bool:
-        """Whether another request may start."""
-        return self._free > 0
+    def free(self) -> int:
+        """How many more requests may start."""
+        return self._free
+
+    def knows(self, session: Hashable | None) -> bool:
+        """No lane outlives its request."""
+        return False
 
     def open(self, context: IntArray, session: Hashable | None) -> tuple[Lane, int]:
         """A fresh lane, which holds nothing of the context."""
         self._free -= 1
         return Lane(), 0
 
-    def close(self, lane: Lane, context_length: int, wanted: bool | None) -> None:
+    def close(self, lane: Lane, context_length: int, wanted: bool) -> None:
         """Drop the lane's cache."""
         self._free += 1
         lane.cache = {}
@@ -75,7 +79,7 @@ class NativeCaches:
         lane.tokens = np.concatenate((lane.tokens, tokens))
         fed = tokens if lane.cache else lane.tokens
         out = self.model(
-            input_ids=torch.as_tensor(fed, device=self.model.device)[None], use_cache=True, **lane.cache
+            input_ids=torch.tensor(fed, device=self.model.device)[None], use_cache=True, **lane.cache
         )
         # A model that returns no cache is given all its tokens again next time.
         lane.cache = {name: out[name] for name in _CACHE_NAMES if out.get(name) is not None}

@@ -33,13 +33,13 @@ class Unsupported(Exception):
 
 @dataclass(slots=True)
 class Lane:
-    """A row and its store. ``wanted`` says of the row's last tokens whether their request wanted them (None: unknown)."""
+    """A row and its store. ``wanted`` says whether the request that grew the row's last tokens wanted them."""
 
     row: int
     store: int
     session: Hashable | None = None
     busy: bool = False
-    wanted: bool | None = None
+    wanted: bool = True
     used: int = 0
 
 
@@ -111,7 +111,8 @@ class Slots:
         self._cache = Cache(layers=self._layers)
         width = min(HEAD_WIDTH, model.config.get_text_config().vocab_size)
         # Scores and ids of the most likely next tokens after each cached position; NaN where they are not known.
-        self._head_scores = torch.full((2 * slots, length, width), torch.nan, device=self.device)
+        scores = torch.promote_types(model.dtype, torch.float32)
+        self._head_scores = torch.full((2 * slots, length, width), torch.nan, dtype=scores, device=self.device)
         self._head_ids = torch.zeros((2 * slots, length, width), dtype=torch.int32, device=self.device)
         self._held = np.zeros((2 * slots, length), dtype=np.int64)
         self._filled = np.zeros(2 * slots, dtype=np.int64)
@@ -124,34 +125,42 @@ class Slots:
         tensors = [t for layer in self._layers for t in (layer.keys, layer.values)]
         return sum(t.numel() * t.element_size() for t in (*tensors, self._head_scores, self._head_ids))
 
-    def free(self) -> bool:
-        """Whether a lane is free."""
-        return not all(lane.busy for lane in self.lanes)
+    def free(self) -> int:
+        """How many lanes are free."""
+        return sum(not lane.busy for lane in self.lanes)
+
+    def knows(self, session: Hashable | None) -> bool:
+        """Whether a lane is free that the session worked in last."""
+        return self._own(session) is not None
 
     def open(self, context: IntArray, session: Hashable | None) -> tuple[Lane, int]:
-        """Give a lane to ``context`` ``[n]`` with as much of it as any slot holds; returns the lane and that count."""
-        lane = self._choose(session)
+        """Give a lane to ``context`` ``[n]`` with as much of it as any slot holds; returns the lane and that count.
+
+        The lane is the one the session worked in last, or else the one that has been free for longest.
+        """
+        idle = (lane for lane in self.lanes if not lane.busy)
+        lane = self._own(session) or min(idle, key=lambda lane: lane.used)
         shared = self._shared(context)
         if self._filled[lane.row] > shared[lane.row]:  # what follows is about to be overwritten
-            self._keep(lane, shared)
+            self._keep(lane)
             shared[lane.store] = _common(self._held[lane.store, : self._filled[lane.store]], context)
         source = int(shared.argmax())
         if shared[source] > shared[lane.row]:
             self._copy(source, lane.row, int(shared[lane.row]), int(shared[source]))
         self._filled[lane.row] = shared[source]
         self._clock += 1
-        lane.session, lane.busy, lane.wanted, lane.used = session, True, None, self._clock
+        lane.session, lane.busy, lane.wanted, lane.used = session, True, True, self._clock
         return lane, int(shared[source])
 
     def rewind(self, lane: Lane, length: int) -> None:
         """Step back to the first ``length`` tokens of what the lane's row holds."""
         self._filled[lane.row] = min(self._filled[lane.row], length)
 
-    def close(self, lane: Lane, context_length: int, wanted: bool | None) -> None:
+    def close(self, lane: Lane, context_length: int, wanted: bool) -> None:
         """Free the lane. Tokens after its context are forgotten if they are not ``wanted``."""
         self._clock += 1
         lane.busy, lane.wanted, lane.used = False, wanted, self._clock
-        if wanted is False:
+        if not wanted:
             self.rewind(lane, context_length)
 
     def forget(self, lane: Lane) -> None:
@@ -173,7 +182,7 @@ class Slots:
         width = min(scores.shape[1], self._head_scores.shape[2])
         rows = np.array([lane.row for lane in lanes])
         at = (torch.as_tensor(rows, device=self.device), torch.as_tensor(self._filled[rows] - 1, device=self.device))
-        self._head_scores[(*at, slice(0, width))] = scores[:, :width].float()
+        self._head_scores[(*at, slice(0, width))] = scores[:, :width].to(self._head_scores.dtype)
         self._head_ids[(*at, slice(0, width))] = ids[:, :width].int()
 
     @torch.inference_mode()
@@ -203,7 +212,7 @@ class Slots:
 
     def _forward(self, model: Any, tokens: IntArray, positions: torch.Tensor, mask: torch.Tensor) -> Any:
         return model(
-            input_ids=torch.as_tensor(tokens, device=self.device),
+            input_ids=torch.tensor(tokens, device=self.device),
             position_ids=positions,
             attention_mask=mask,
             past_key_values=self._cache,
@@ -222,11 +231,9 @@ class Slots:
         self._head_scores[torch.as_tensor(rows), torch.as_tensor(at)] = torch.nan
         self._filled[rows] += len(tokens) // len(rows)
 
-    def _choose(self, session: Hashable | None) -> Lane:
-        """The session's own lane if it is free, else the one that has been free for longest."""
-        idle = [lane for lane in self.lanes if not lane.busy]
-        own = (lane for lane in idle if session is not None and lane.session is session)
-        return next(own, None) or min(idle, key=lambda lane: lane.used)
+    def _own(self, session: Hashable | None) -> Lane | None:
+        own = (lane for lane in self.lanes if lane.session is session and session is not None and not lane.busy)
+        return next(own, None)
 
     def _shared(self, context: IntArray) -> IntArray:
         """How many leading tokens each slot has in common with ``context``."""
@@ -234,18 +241,15 @@ class Slots:
         same = (self._held[:, :n] == context[:n]) & (np.arange(n) < self._filled[:, None])
         return np.where(same.all(axis=1), n, same.argmin(axis=1)).astype(np.int64)
 
-    def _keep(self, lane: Lane, shared: IntArray | None = None) -> None:
+    def _keep(self, lane: Lane) -> None:
         """Copy the row's content to the store before it is overwritten, if that is where the chain now stands.
 
-        It is if its request wanted it, or if it only grew what the store holds; where that is unknown (a request
-        without ``keep_going``), if the next context has more in common with it.
+        It is if its request wanted it, or if it only grew what the store holds.
         """
         row, store = lane.row, lane.store
         held = self._held[row, : self._filled[row]]
         common = _common(self._held[store, : self._filled[store]], held)
-        grew = common == self._filled[store]
-        nearer = lane.wanted is None and shared is not None and shared[row] > shared[store]
-        if common < len(held) and (lane.wanted or grew or nearer):
+        if common < len(held) and (lane.wanted or common == self._filled[store]):
             self._copy(row, store, common, len(held))
 
     def _copy(self, source: int, target: int, start: int, end: int) -> None:

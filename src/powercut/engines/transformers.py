@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from powercut.trace import Trace
 
 DEFAULT_LENGTH = 4096
 
+T = TypeVar("T")
+
 
 class _Decode:
     """One request on its way: its tokens so far, and where it decodes."""
@@ -45,7 +47,7 @@ class _Decode:
         self.laws = np.empty((3, size))  # logp, logq, entropy
         self.count = self.prefilled = 0
         self.finished = False
-        self.wanted: bool | None = None
+        self.wanted = True
         self.lane: Any = None
 
     @property
@@ -172,34 +174,49 @@ class TransformersEngine:
 
     async def _run(self) -> None:
         """Serve requests until none are left. Torch runs in a thread of its own; all bookkeeping happens here."""
-        in_thread = asyncio.get_running_loop().run_in_executor
         try:
             while True:
                 # Whoever got a result just now may ask for more, and joins the next pass if it does.
                 for _ in range(2):
                     await asyncio.sleep(0)
                 self._drop_cancelled()
-                if self._waiting and self._cache.free():
-                    opened = await in_thread(self._thread, self._open_waiting)
-                    self._deliver(opened)
+                if admitted := self._admit():
+                    self._deliver(await self._in_thread(self._open, admitted))
                 elif self._active:
-                    await in_thread(self._thread, self._decode_all)
+                    await self._in_thread(self._decode_all)
                     self._deliver(list(self._active))
-                elif not self._waiting:
+                else:
                     return
         except BaseException as error:
             self._fail_all(error)
             if not isinstance(error, Exception):
                 raise
 
-    def _open_waiting(self) -> list[_Decode]:
-        """Give lanes to waiting requests; returns those that could draw their first token from what is cached."""
+    async def _in_thread(self, job: Callable[..., T], *args: Any) -> T:
+        """Run a job beside the event loop. A cancellation waits for it: no bookkeeping is left half done."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, job, *args)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    def _admit(self) -> list[_Decode]:
+        """Take as many waiting requests as there are free lanes."""
+        # Sessions first that already have a lane, lest a newcomer takes it between two of their requests.
+        order = sorted(self._waiting, key=lambda work: not self._cache.knows(work.request.session))
+        admitted = order[: self._cache.free()]
+        for work in admitted:
+            self._waiting.remove(work)
+        self._active += admitted
+        return admitted
+
+    def _open(self, works: Sequence[_Decode]) -> list[_Decode]:
+        """Give lanes to new requests; returns those that could draw their first token from what is cached."""
         ready = []
-        while self._waiting and self._cache.free():
-            work = self._waiting.popleft()
+        for work in works:
             context, top_k = work.request.context, work.request.top_k
             work.lane, shared = self._cache.open(context, work.request.session)
-            self._active.append(work)
             head = self._cache.head(work.lane, shared - 1, top_k) if shared == len(context) and top_k else None
             if head is not None:
                 self._draw([work], head[0][None], head[1][None])
@@ -264,12 +281,12 @@ class TransformersEngine:
             except Exception as error:
                 self._end(work, error)
                 continue
-            if work.finished or work.count == work.request.max_new_tokens or work.wanted is False:
+            if work.finished or work.count == work.request.max_new_tokens or not work.wanted:
                 self._end(work, None)
 
     def _end(self, work: _Decode, error: Exception | None) -> None:
         self._active.remove(work)
-        self._cache.close(work.lane, len(work.request.context), work.wanted if error is None else False)
+        self._cache.close(work.lane, len(work.request.context), work.wanted and error is None)
         if error is not None:
             work.result.set_exception(error)
         elif not work.result.done():
@@ -283,13 +300,17 @@ class TransformersEngine:
 
     def _fail_all(self, error: BaseException) -> None:
         """The model failed, or the loop is closing: nobody is left waiting, and the lanes are free again."""
-        reason = _explain(error)
+        failed = isinstance(error, Exception)
         for work in self._active:
-            self._cache.forget(work.lane)
-            self._cache.close(work.lane, 0, False)
+            if work.lane is not None:
+                if failed:
+                    self._cache.forget(work.lane)
+                self._cache.close(work.lane, len(work.request.context), wanted=False)
         for work in (*self._active, *self._waiting):
-            if not work.result.done():
-                work.result.set_exception(reason) if isinstance(error, Exception) else work.result.cancel()
+            if not failed:
+                work.result.cancel()
+            elif not work.result.done():
+                work.result.set_exception(_explain(error))
         self._active.clear()
         self._waiting.clear()
 

@@ -105,17 +105,17 @@ class _Cut(Sampler):
         # At alpha = inf a proposal must gain: A > 0 is A >= the smallest positive number.
         log_u = math.log1p(-rng.random()) if math.isfinite(self.alpha) else math.ulp(0.0)
         ratio = LogRatio(self.target, self.cut_law, current, cut)
+        early_reject = self.early_reject and self.target.monotone
+        whole = False
 
         def may_pass(piece: Trace) -> bool:
-            return ratio.add(piece) >= log_u
+            nonlocal whole
+            ratio.add(piece)
+            whole = piece.finished or cut + ratio.length == horizon
+            return ratio.value >= log_u or not (whole or early_reject)
 
-        early_reject = self.early_reject and self.target.monotone
-        tail = await draw.extend(current[:cut], horizon, rng, may_pass if early_reject else None)
-        if not (ratio.length and ratio.value < log_u):  # else what came after the bound had fallen was decoded in vain
-            ratio.add(tail[ratio.length :])
-        whole = tail.finished or cut + len(tail) == horizon
-        early = not whole or ratio.length < len(tail)
-        return tail, Step(stage, cut, ratio.value, ratio.value >= log_u, early, len(tail))
+        tail = await draw.extend(current[:cut], horizon, rng, may_pass)
+        return tail, Step(stage, cut, ratio.value, whole and ratio.value >= log_u, not whole, len(tail))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,179 @@
+"""What every engine promises, asked of each: same requests, same checks."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+import powercut as pc
+from powercut.engines.transformers import TransformersEngine
+from tests.enumeration import random_table
+from tests.models import tiny_model
+
+PROMPT = np.array([1, 2, 3])
+STOP = 0
+
+
+def table():
+    return pc.TableEngine(random_table(1, 6), STOP)
+
+
+def slots():
+    return TransformersEngine(tiny_model("llama", vocab_size=6), stop_tokens=[STOP], slots=4, context_length=64)
+
+
+def native():
+    with pytest.warns(UserWarning, match="one request at a time"):
+        return TransformersEngine(tiny_model("mistral-sliding", vocab_size=6), stop_tokens=[STOP], slots=4)
+
+
+@pytest.fixture(params=[table, slots, native], ids=["table", "slots", "native"])
+def engine(request):
+    return request.param()
+
+
+def extend(engine, *requests, keep_going=None):
+    async def all_at_once():
+        return await asyncio.gather(*(engine.extend(r, keep_going) for r in requests))
+
+    return asyncio.run(all_at_once())
+
+
+def ask(seed=0, context=PROMPT, n=12, **options):
+    return pc.Request(context=context, max_new_tokens=n, seed=seed, top_k=options.pop("top_k", 4), **options)
+
+
+def test_tokens_follow_from_the_request_alone(engine):
+    alone = [extend(engine, ask(seed))[0] for seed in range(12)]
+    together = extend(engine, *(ask(seed) for seed in range(12)))
+    backwards = extend(engine, *(ask(seed) for seed in reversed(range(12))))[::-1]
+    assert [t.tokens.tolist() for t in alone] == [t.tokens.tolist() for t in together]
+    assert [t.tokens.tolist() for t in alone] == [t.tokens.tolist() for t in backwards]
+    assert len({tuple(t.tokens) for t in alone}) > 6  # seeds matter
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_allclose(a.logp, b.logp, atol=1e-4)
+        np.testing.assert_allclose(a.entropy, b.entropy, atol=1e-4)
+
+
+def test_a_trace_ends_at_its_stop_or_at_its_length(engine):
+    traces = extend(engine, *(ask(seed, n=9) for seed in range(40)))
+    for trace in traces:
+        assert 1 <= len(trace) <= 9
+        assert STOP not in trace.tokens[:-1]
+        assert trace.finished == (trace.tokens[-1] == STOP)
+        assert trace.finished or len(trace) == 9
+    assert {t.finished for t in traces} == {True, False}
+
+
+def test_further_stop_tokens_end_a_trace(engine):
+    for trace in extend(engine, *(ask(seed, stop=(4,)) for seed in range(20))):
+        assert not set(trace.tokens[:-1]) & {STOP, 4}
+        assert trace.finished == (trace.tokens[-1] in (STOP, 4))
+
+
+def test_every_token_is_shown_once_in_order(engine):
+    pieces = []
+    (trace,) = extend(engine, ask(3), keep_going=lambda piece: pieces.append(piece) or True)
+    assert pc.Trace.join(pieces) == trace
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 4])
+def test_keep_going_false_ends_the_decode(engine, allowed):
+    seen = []
+    traces = extend(engine, *map(ask, range(40)))
+    seed, whole = next((i, t) for i, t in enumerate(traces) if len(t) > 6)
+    (trace,) = extend(engine, ask(seed), keep_going=lambda piece: seen.append(piece) or len(seen) <= allowed)
+    assert len(seen) == allowed + 1
+    assert allowed + 1 <= len(trace) <= allowed + 2
+    np.testing.assert_array_equal(trace.tokens, whole.tokens[: len(trace)])
+    assert not trace.finished
+
+
+def test_laws_are_consistent(engine):
+    """logq follows from logp where tau = 1, entropies are within log K, and g_t <= 0 for 1 <= 1/tau <= alpha."""
+    for trace in extend(engine, *(ask(seed, temperature=1.0) for seed in range(5))):
+        np.testing.assert_allclose(trace.logp, trace.logq, atol=1e-12)
+        assert ((trace.entropy >= 0) & (trace.entropy <= np.log(4) + 1e-12)).all()
+    for trace in extend(engine, *(ask(seed, temperature=0.5) for seed in range(5))):
+        assert (2 * trace.logp - trace.logq <= 1e-12).all()
+    for trace in extend(engine, *(ask(seed, top_k=1) for seed in range(3))):
+        assert not trace.logp.any()
+        assert not trace.entropy.any()
+
+
+def test_usage_counts_every_token(engine):
+    before = engine.usage.decoded
+    traces = extend(engine, *(ask(seed) for seed in range(7)))
+    assert engine.usage.decoded - before == sum(map(len, traces))
+
+
+def test_a_cancelled_request_frees_its_place(engine):
+    async def cancel_some():
+        tasks = [asyncio.create_task(engine.extend(ask(seed, n=40), slow)) for seed in range(8)]
+        await started.wait()
+        for task in tasks[::2]:
+            task.cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    started = asyncio.Event()
+
+    def slow(piece):
+        started.set()
+        return True
+
+    results = asyncio.run(cancel_some())
+    assert all(isinstance(r, pc.Trace | asyncio.CancelledError) for r in results)
+    assert sum(isinstance(r, pc.Trace) for r in results) >= 4
+    want = extend(engine, *(ask(seed, n=40) for seed in range(8)))  # and the engine is as good as new
+    for got, whole in zip(results[1::2], want[1::2], strict=True):
+        assert got.tokens.tolist() == whole.tokens.tolist()
+
+
+def test_an_error_in_keep_going_reaches_the_caller_alone(engine):
+    def bad(piece):
+        raise ZeroDivisionError("mine")
+
+    async def both():
+        return await asyncio.gather(
+            engine.extend(ask(1), bad), engine.extend(ask(2)), return_exceptions=True
+        )
+
+    error, trace = asyncio.run(both())
+    assert isinstance(error, ZeroDivisionError)
+    assert trace.tokens.tolist() == extend(engine, ask(2))[0].tokens.tolist()
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        pc.Standard(max_new_tokens=8, top_k=4),
+        pc.LowTemperature(alpha=2, max_new_tokens=8, top_k=4),
+        pc.EntropyCut(alpha=2, steps=3, blocks=2, max_new_tokens=8, top_k=4),
+        pc.UniformCut(alpha=2, steps=3, blocks=2, max_new_tokens=8, top_k=4, early_reject=False),
+        pc.EntropyCut(alpha=2, steps=0, blocks=1, max_new_tokens=1, top_k=4),
+    ],
+    ids=lambda s: type(s).__name__,
+)
+def test_samplers_account_for_what_the_engine_did(engine, sampler):
+    before = (engine.usage.decoded, engine.usage.prefilled)
+    completions = pc.sample(engine, sampler, [[1], [1, 2, 3]], n=3, seed=4)
+    assert [(c.prompt_index, c.sample_index) for c in completions] == [(i, j) for i in (0, 1) for j in range(3)]
+    assert sum(c.stats.tokens_decoded for c in completions) == engine.usage.decoded - before[0]
+    assert sum(c.stats.tokens_prefilled for c in completions) == engine.usage.prefilled - before[1]
+    again = pc.sample(engine, sampler, [[1], [1, 2, 3]], n=2, seed=4)
+    assert [c.tokens.tolist() for c in again] == [c.tokens.tolist() for c in completions if c.sample_index < 2]
+    for c in completions:
+        assert c.stats.steps == len(c.steps)
+        assert (c.stats.acceptance is None) == (not c.steps)
+
+
+def test_sampling_works_inside_a_running_loop(engine):
+    sampler = pc.Standard(max_new_tokens=4, top_k=4)
+
+    async def notebook():
+        inside = pc.sample(engine, sampler, [[1]], seed=1)
+        return inside, await pc.asample(engine, sampler, [[1]], seed=1)
+
+    inside, awaited = asyncio.run(notebook())
+    outside = pc.sample(engine, sampler, [[1]], seed=1)
+    assert inside[0].trace.tokens.tolist() == awaited[0].trace.tokens.tolist() == outside[0].trace.tokens.tolist()

@@ -1,0 +1,137 @@
+"""The law of what ``pc.sample`` returns, against enumeration.
+
+Every chi-square test below has the false-alarm probability ALARM: for a random seed a correct sampler fails one test
+with that probability. Seeds are fixed, so a run is repeatable. Each kind of test has a control that must fail.
+"""
+
+import collections
+import warnings
+
+import numpy as np
+import pytest
+
+import powercut as pc
+from tests.enumeration import (
+    EOS,
+    chi_square_p,
+    count,
+    enumerate_completions,
+    kernel_matrix,
+    procedure_law,
+    random_table,
+)
+from tests.reference import LengthCapped
+
+ALARM = 1e-6
+DRAWS = 2500
+PROMPT = (1,)
+
+
+def draw(sampler, probs, seed=0, n=DRAWS, observe=None):
+    return pc.sample(pc.TableEngine(probs, EOS), sampler, [PROMPT], n=n, seed=seed, observe=observe)
+
+
+def spaces(sampler, probs):
+    temperature = sampler.proposal_temperature
+    return [enumerate_completions(probs, PROMPT, h, temperature, sampler.top_k) for h in sampler.horizons]
+
+
+LONG = {"blocks": 1, "refine_finished": True}
+
+
+@pytest.mark.parametrize(
+    ("model", "sampler"),
+    [
+        (12, pc.EntropyCut(alpha=4, steps=24, max_new_tokens=4, uniform_mix=0.2, **LONG)),
+        (13, pc.UniformCut(alpha=4, steps=48, max_new_tokens=4, **LONG)),
+        (12, pc.UniformCut(alpha=2, temperature=1.0, steps=24, max_new_tokens=3, top_k=2, **LONG)),
+        (13, pc.EntropyCut(alpha=2, temperature=0.3, steps=32, max_new_tokens=3, uniform_mix=0.5, **LONG)),
+    ],
+    ids=["entropy", "uniform", "hot-topk", "colder-than-1/alpha"],
+)
+def test_long_chains_have_the_power_distribution(model, sampler):
+    probs = random_table(model, 3)
+    (space,) = spaces(sampler, probs)
+    pi = space.power(sampler.alpha)
+    # The chain is long enough that what is left of its start cannot be seen with this many draws.
+    assert np.abs(procedure_law([space], sampler) - pi).sum() / 2 < 1e-4
+    counts = count(space, draw(sampler, probs))
+    assert chi_square_p(counts, pi) > ALARM
+    # control: low-temperature sampling is not the power distribution
+    low = pc.LowTemperature(alpha=sampler.alpha, max_new_tokens=sampler.max_new_tokens, top_k=sampler.top_k)
+    assert chi_square_p(count(space, draw(low, probs)), pi) < ALARM
+
+
+@pytest.mark.parametrize("refine", [False, True])
+@pytest.mark.parametrize("cls", [pc.EntropyCut, pc.UniformCut])
+def test_short_staged_chains_have_their_own_exact_law(cls, refine):
+    """Blocks, few steps, stopping when finished: the law is a product of enumerated matrices, far from pi."""
+    sampler = cls(alpha=2, steps=2, blocks=3, max_new_tokens=6, refine_finished=refine)
+    probs = random_table(14, 2)
+    stages = spaces(sampler, probs)
+    want = procedure_law(stages, sampler)
+    other = procedure_law(stages, cls(alpha=2, steps=2, blocks=3, max_new_tokens=6, refine_finished=not refine))
+    counts = count(stages[-1], draw(sampler, probs))
+    assert chi_square_p(counts, want) > ALARM
+    assert chi_square_p(counts, other) < ALARM  # control
+
+
+def test_rounded_blocks_have_their_own_exact_law():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sampler = pc.UniformCut(alpha=2, steps=1, blocks=3, max_new_tokens=5)
+    assert sampler.horizons == (2, 3, 5)
+    probs = random_table(3, 2)
+    stages = spaces(sampler, probs)
+    assert chi_square_p(count(stages[-1], draw(sampler, probs)), procedure_law(stages, sampler)) > ALARM
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.25])
+def test_plain_sampling_has_its_law(temperature):
+    probs = random_table(4, 3)
+    if temperature == 1:
+        sampler = pc.Standard(max_new_tokens=4)
+    else:
+        sampler = pc.LowTemperature(alpha=1 / temperature, max_new_tokens=4)
+    space = enumerate_completions(probs, PROMPT, 4, temperature)
+    law = np.exp([t.logq.sum() for t in space.traces])
+    counts = count(space, draw(sampler, probs))
+    assert chi_square_p(counts, law) > ALARM
+    assert chi_square_p(counts, space.power(2)) < ALARM  # control
+
+
+def test_negative_control_length_capped_chains_fail():
+    probs = random_table(13, 3)  # where UniformCut with as many steps passes
+    sampler = LengthCapped(alpha=4, steps=48, max_new_tokens=4, **LONG)
+    space = enumerate_completions(probs, PROMPT, 4, sampler.proposal_temperature)
+    drawn = draw(sampler, probs, n=1500)
+    inside = [c for c in drawn if tuple(c.tokens.tolist()) in space.index]
+    assert len(inside) < 0.7 * len(drawn)  # the rest shrank to unfinished completions, which pi does not have at all,
+    assert chi_square_p(count(space, inside), space.power(4)) < ALARM  # and those inside are not in its proportions
+
+
+def test_refined_chains_are_markov():
+    """Given the state, the next one has the kernel's row as its law, whatever the state before was."""
+    sampler = pc.EntropyCut(
+        alpha=2, temperature=1.0, steps=20, blocks=1, max_new_tokens=2, uniform_mix=0.3, refine_finished=True
+    )
+    probs = random_table(15, 3)
+    space = enumerate_completions(probs, PROMPT, 2, sampler.proposal_temperature)
+    paths = collections.defaultdict(list)
+
+    def observe(i, j, event):
+        paths[j].append(space.index[tuple(event.trace.tokens.tolist())])
+
+    draw(sampler, probs, n=1500, observe=observe)
+    rows = kernel_matrix(space, sampler)
+    moves = collections.defaultdict(lambda: np.zeros(len(rows)))
+    for path in paths.values():
+        for before, now, after in zip(path, path[1:], path[2:], strict=False):
+            moves[before, now][after] += 1
+    frequent = {key: counts for key, counts in moves.items() if counts.sum() >= 300}
+    assert len(frequent) >= 10
+    assert len({now for _, now in frequent}) < len(frequent)  # some state is reached from several others
+    p_values = {key: chi_square_p(counts, rows[key[1]]) for key, counts in frequent.items()}
+    assert min(p_values.values()) > ALARM / len(frequent)
+    # control: the same counts against another state's row
+    assert min(chi_square_p(counts, rows[(now + 1) % len(rows)]) for (_, now), counts in frequent.items()) < ALARM

@@ -1,0 +1,90 @@
+"""The exact tests once more, end to end through the real engine: a tiny random transformer, enumerated.
+
+Ground truth is the model's own forward pass without a cache. False-alarm probability of each test: ALARM.
+"""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+import powercut as pc
+from powercut.engines.transformers import TransformersEngine
+from tests.enumeration import chi_square_p, count, enumerate_completions, kernel_matrix, procedure_law
+from tests.models import tiny_model
+from tests.reference import LengthCapped
+
+ALARM = 1e-6
+PROMPT = (1, 2)
+HORIZON = 3
+DRAWS = 1200
+
+
+@functools.cache
+def model():
+    return tiny_model("llama", vocab_size=4, dtype=torch.float64, seed=10)
+
+
+@functools.cache
+def probs(context):
+    with torch.inference_mode():
+        logits = model()(input_ids=torch.tensor([context]), use_cache=False).logits[0, -1]
+    return logits.softmax(-1).numpy()
+
+
+def engine():
+    return TransformersEngine(model(), stop_tokens=[0], slots=64, context_length=8)
+
+
+def space(sampler, horizon=HORIZON):
+    return enumerate_completions(probs, PROMPT, horizon, sampler.proposal_temperature, sampler.top_k)
+
+
+LONG = {"blocks": 1, "max_new_tokens": HORIZON, "refine_finished": True}
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        pc.EntropyCut(alpha=2, steps=8, uniform_mix=0.3, top_k=None, **LONG),
+        pc.UniformCut(alpha=2, steps=24, top_k=3, **LONG),
+    ],
+    ids=["entropy-full-vocabulary", "uniform-top-3"],
+)
+def test_chains_on_a_real_transformer_have_the_power_distribution(sampler):
+    whole = space(sampler)
+    pi = whole.power(2)
+    matrix = kernel_matrix(whole, sampler)
+    assert np.abs(pi @ matrix - pi).max() < 1e-12
+    assert np.abs(procedure_law([whole], sampler) - pi).sum() / 2 < 1e-3
+    completions = pc.sample(engine(), sampler, [PROMPT], n=DRAWS, seed=11)
+    counts = count(whole, completions)
+    assert chi_square_p(counts, pi) > ALARM
+    for c in completions[:50]:  # and what the engine said of the tokens is what the model says
+        want = whole.traces[whole.index[tuple(c.tokens.tolist())]]
+        for name in ("logp", "logq", "entropy"):
+            np.testing.assert_allclose(getattr(c.trace, name), getattr(want, name), atol=1e-9)
+    # controls: low-temperature sampling, and the length-capped step
+    low = pc.LowTemperature(alpha=2, max_new_tokens=HORIZON, top_k=sampler.top_k)
+    assert chi_square_p(count(whole, pc.sample(engine(), low, [PROMPT], n=DRAWS)), pi) < ALARM
+    capped = LengthCapped(alpha=2, steps=16, top_k=sampler.top_k, **LONG)
+    drawn = [c for c in pc.sample(engine(), capped, [PROMPT], n=DRAWS) if tuple(c.tokens.tolist()) in whole.index]
+    assert len(drawn) < 0.9 * DRAWS or chi_square_p(count(whole, drawn), pi) < ALARM
+
+
+def test_early_rejection_changes_nothing_on_a_real_transformer():
+    fast, slow = (
+        pc.sample(
+            engine(),
+            pc.EntropyCut(alpha=4, steps=6, blocks=3, max_new_tokens=6, top_k=None, early_reject=early),
+            [PROMPT],
+            n=60,
+            seed=2,
+        )
+        for early in (True, False)
+    )
+    assert [c.tokens.tolist() for c in fast] == [c.tokens.tolist() for c in slow]
+    for a, b in zip(fast, slow, strict=True):
+        assert [(s.stage, s.cut, s.accepted) for s in a.steps] == [(s.stage, s.cut, s.accepted) for s in b.steps]
+    assert sum(c.stats.tokens_decoded for c in fast) < sum(c.stats.tokens_decoded for c in slow)

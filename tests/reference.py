@@ -1,0 +1,53 @@
+"""A published variant of the step that is *not* exact, for the negative controls: proposals are capped at the current
+length and only the overlap of the two suffixes is compared."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from powercut import Step, UniformCut
+
+
+def capped_log_accept(sampler, x, y, cut):
+    """The log ratio over the overlap of the two suffixes, without the cut law."""
+    n = min(len(x), len(y))
+    g_x, g_y = sampler.target.increments(x[cut:n]), sampler.target.increments(y[cut:n])
+    return float(g_y.sum() - g_x.sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthCapped(UniformCut):
+    """UniformCut with the capped step."""
+
+    async def _step(self, draw, current, stage, horizon, rng):
+        cut = int(rng.choice(len(current), p=self.cut_law.probs(current.entropy)))
+        log_u = math.log1p(-rng.random())
+        tail = await draw.extend(current[:cut], len(current), rng)
+        log_accept = capped_log_accept(self, current, current.splice(cut, tail), cut)
+        return tail, Step(stage, cut, log_accept, log_accept >= log_u, False, len(tail))
+
+
+def capped_kernel_matrix(space, sampler):
+    """Transition matrix of the capped step over prefixes too: its proposals stop at the current length."""
+    states = sorted({x[:n] for x in space.completions for n in range(1, len(x) + 1)})
+    by_tokens = {}
+    for trace in space.traces:
+        for n in range(1, len(trace) + 1):
+            by_tokens[tuple(trace.tokens[:n])] = trace[:n]
+    index = {x: i for i, x in enumerate(states)}
+    matrix = np.zeros((len(states), len(states)))
+    for i, x in enumerate(states):
+        trace = by_tokens[x]
+        for cut, prob in enumerate(sampler.cut_law.probs(trace.entropy)):
+            for y in states:
+                ends = by_tokens[y].finished or len(y) == len(x)
+                if y[:cut] != x[:cut] or not cut < len(y) <= len(x) or not ends:
+                    continue
+                q = np.exp(by_tokens[y].logq[cut:].sum())
+                accept = np.exp(min(0.0, capped_log_accept(sampler, trace, by_tokens[y], cut)))
+                matrix[i, index[y]] += prob * q * accept
+        matrix[i, i] += 1 - matrix[i].sum()
+    return states, matrix
