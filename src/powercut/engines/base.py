@@ -89,6 +89,9 @@ class Engine(Protocol):
     concurrency: int
     usage: Usage
 
+    def describe(self) -> str:
+        """One line for people: the model, where it runs, the memory it takes."""
+
     def check(self, request: Request) -> None:
         """Raise SettingError, naming the setting and the remedy, if the engine can never serve ``request``."""
 
