@@ -30,7 +30,7 @@ def next_token_law(logits: Any, temperature: Any) -> NextTokenLaw:
     logp = _log_normalised(xp, logits)
     p = xp.exp(logp)
     # p log p is 0 where p is 0, not the NaN of 0 * -inf.
-    entropy = -xp.sum(xp.where(p > 0, p * logp, xp.zeros_like(p)), axis=-1) + 0.0 * xp.max(logits, axis=-1)
+    entropy = -xp.sum(p * xp.where(p == 0, xp.zeros_like(p), logp), axis=-1)
     logq = _log_normalised(xp, logp / temperature[:, None])
     return NextTokenLaw(logp, logq, entropy)
 

@@ -99,21 +99,22 @@ class Slots:
         self.device = model.device
         self.length = length
         self._window = _Window()
-        kinds = {"dtype": model.dtype, "device": self.device}
-        self._layers = [
-            _SlotLayer(
-                torch.zeros(2 * slots, k_heads, length, k_dim, **kinds),
-                torch.zeros(2 * slots, v_heads, length, v_dim, **kinds),
-                self._window,
-            )
-            for (k_heads, k_dim), (v_heads, v_dim) in shapes
-        ]
-        self._cache = Cache(layers=self._layers)
-        width = min(HEAD_WIDTH, model.config.get_text_config().vocab_size)
-        # Scores and ids of the most likely next tokens after each cached position; NaN where they are not known.
-        scores = torch.promote_types(model.dtype, torch.float32)
-        self._head_scores = torch.full((2 * slots, length, width), torch.nan, dtype=scores, device=self.device)
-        self._head_ids = torch.zeros((2 * slots, length, width), dtype=torch.int32, device=self.device)
+        with torch.inference_mode(False):  # or they could not be written to outside it
+            kinds = {"dtype": model.dtype, "device": self.device}
+            self._layers = [
+                _SlotLayer(
+                    torch.zeros(2 * slots, k_heads, length, k_dim, **kinds),
+                    torch.zeros(2 * slots, v_heads, length, v_dim, **kinds),
+                    self._window,
+                )
+                for (k_heads, k_dim), (v_heads, v_dim) in shapes
+            ]
+            self._cache = Cache(layers=self._layers)
+            width = min(HEAD_WIDTH, model.config.get_text_config().vocab_size)
+            # Scores and ids of the most likely next tokens after each cached position; NaN where they are not known.
+            scores = torch.promote_types(model.dtype, torch.float32)
+            self._head_scores = torch.full((2 * slots, length, width), torch.nan, dtype=scores, device=self.device)
+            self._head_ids = torch.zeros((2 * slots, length, width), dtype=torch.int32, device=self.device)
         self._held = np.zeros((2 * slots, length), dtype=np.int64)
         self._filled = np.zeros(2 * slots, dtype=np.int64)
         self.lanes = [Lane(row=i, store=slots + i) for i in range(slots)]

@@ -1,0 +1,211 @@
+"""Tokens per second of the transformers engine against the library's own batched ``generate``, side by side.
+
+    python benchmarks/engine.py [--model M] [--requests 1 8 32 64] [--new-tokens 128] [--repeats 3]
+
+Both decode the same prompts with the same model, temperature and top_k for the same number of tokens (stop tokens
+switched off), in turn, several times; the engine also computes log-probabilities and entropies. Then: what cuts cost in
+prefill, the price of copying a prefix against computing it, the sampler's own share of the time, and memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import time
+import warnings
+
+import numpy as np
+import psutil
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import powercut as pc
+from powercut.engines.transformers import TransformersEngine
+from powercut.engines.weights import load_model
+
+ALPHA, TOP_K = 4.0, 50
+
+
+def prompts_of(model, count, lengths=(60, 160), seed=0):
+    """Random prompts of the lengths of MATH500 problems; speed does not depend on what they say."""
+    rng = np.random.default_rng(seed)
+    vocab = model.config.get_text_config().vocab_size
+    return [rng.integers(10, vocab, size=rng.integers(*lengths)) for _ in range(count)]
+
+
+def engine_seconds(engine, prompts, new_tokens, seed):
+    """Wall time to decode ``new_tokens`` after each prompt, all requests at once."""
+
+    async def decode_all():
+        requests = [
+            pc.Request(context=p, max_new_tokens=new_tokens, temperature=1 / ALPHA, top_k=TOP_K, seed=seed + i)
+            for i, p in enumerate(prompts)
+        ]
+        return await asyncio.gather(*(engine.extend(r) for r in requests))
+
+    synchronise()
+    start = time.perf_counter()
+    traces = asyncio.run(decode_all())
+    synchronise()
+    assert all(len(trace) == new_tokens for trace in traces)
+    return time.perf_counter() - start
+
+
+def generate_seconds(model, prompts, new_tokens):
+    """The same with one batched ``generate``: left padding, sampling, no scores."""
+    width = max(map(len, prompts))
+    ids = torch.zeros((len(prompts), width), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    synchronise()
+    start = time.perf_counter()
+    out = model.generate(
+        ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        do_sample=True,
+        temperature=1 / ALPHA,
+        top_k=TOP_K,
+        max_new_tokens=new_tokens,
+        min_new_tokens=new_tokens,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    synchronise()
+    assert out.shape[1] == width + new_tokens
+    return time.perf_counter() - start
+
+
+def synchronise():
+    """Wait for the GPU, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def compare_speed(model, counts, new_tokens, repeats, slots, length):
+    """Table of tokens/s; the two take turns and go first in turn, so that drift of the machine hits both."""
+    table = Table("requests", "engine tok/s", "generate tok/s", "ratio, median", "ratio, min-max", title="Decoding")
+    for count in counts:
+        engine = TransformersEngine(model, slots=min(count, slots), context_length=length)
+        prompts = prompts_of(model, count)
+        engine_seconds(engine, prompts, 4, seed=0)
+        generate_seconds(model, prompts, 4)
+        ours, theirs = [], []
+        for repeat in range(repeats):
+            fresh = prompts_of(model, count, seed=repeat + 1)  # nothing is cached of these
+            runs = [
+                lambda p=fresh, r=repeat: ours.append(engine_seconds(engine, p, new_tokens, seed=1000 * r)),
+                lambda p=fresh: theirs.append(generate_seconds(model, p, new_tokens)),
+            ]
+            for run in runs if repeat % 2 else reversed(runs):
+                run()
+        ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+        speed = [count * new_tokens / statistics.median(seconds) for seconds in (ours, theirs)]
+        table.add_row(
+            str(count),
+            *(f"{s:.0f}" for s in speed),
+            f"{statistics.median(ratios):.2f}",
+            f"{min(ratios):.2f}-{max(ratios):.2f}",
+        )
+        del engine
+    return table
+
+
+def prefill_after_cuts(model, chains, new_tokens, length):
+    """Table: of the prompt and prefix tokens that cut requests begin with, how many were computed again."""
+    before = psutil.Process().memory_info().rss
+    engine = TransformersEngine(model, slots=chains, context_length=length)
+    kept = again = 0
+    extend, inside = engine.extend, 0.0
+
+    async def counted(request, keep_going=None):
+        nonlocal kept, again
+        trace = await extend(request, keep_going)
+        if keep_going is not None:  # a Metropolis-Hastings step
+            kept += len(request.context)
+            again += trace.prefilled
+        return trace
+
+    engine.extend = counted
+    in_thread = engine._in_thread
+
+    async def timed(job, *args):
+        nonlocal inside
+        start = time.perf_counter()
+        try:
+            return await in_thread(job, *args)
+        finally:
+            inside += time.perf_counter() - start
+
+    engine._in_thread = timed
+    sampler = pc.EntropyCut(alpha=ALPHA, steps=10, blocks=8, max_new_tokens=new_tokens, top_k=TOP_K)
+    start = time.perf_counter()
+    pc.sample(engine, sampler, [p.tolist() for p in prompts_of(model, chains)], seed=0)
+    wall = time.perf_counter() - start
+    grown = psutil.Process().memory_info().rss - before
+    table = Table("chains", "tokens kept at cuts", "prefilled again", "outside the model", "cache", "memory grew by")
+    table.title = "Entropy-Cut chains"
+    table.add_row(
+        str(chains),
+        f"{kept}",
+        f"{again} ({again / kept:.2%})",
+        f"{1 - inside / wall:.1%} of {wall:.0f} s",
+        f"{engine.cache_bytes / 2**20:.0f} MiB",
+        f"{grown / 2**20:.0f} MiB" if model.device.type == "cpu" else "-",
+    )
+    return table
+
+
+def copy_against_prefill(model, length, repeats=5):
+    """Table: seconds to copy a prefix to a second slot, and to compute it."""
+    table = Table("prefix tokens", "copy, ms", "prefill, ms", "ratio", title="Keeping the current completion at a cut")
+    engine = TransformersEngine(model, slots=1, context_length=length)
+    slots = engine._cache
+    for tokens in (16, 64, 256):
+        ids = np.arange(10, 10 + tokens)
+        copying, computing = [], []
+        for _ in range(repeats):
+            lane, _shared = slots.open(ids, None)
+            slots.rewind(lane, 0)
+            synchronise()
+            start = time.perf_counter()
+            slots.prefill(lane, ids)
+            synchronise()
+            middle = time.perf_counter()
+            slots._copy(lane.row, lane.store, 0, tokens)
+            synchronise()
+            computing.append(middle - start)
+            copying.append(time.perf_counter() - middle)
+            slots.close(lane, tokens, True)
+        copy, prefill = (1000 * statistics.median(x) for x in (copying, computing))
+        table.add_row(str(tokens), f"{copy:.2f}", f"{prefill:.1f}", f"{prefill / copy:.0f}")
+    return table
+
+
+def main():
+    """Run everything and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="hub id or folder; default: the bundled SmolLM2-135M-Instruct")
+    parser.add_argument("--dtype", help="float32, bfloat16, ...")
+    parser.add_argument("--requests", type=int, nargs="+", default=[1, 8, 32, 64])
+    parser.add_argument("--new-tokens", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--chains", type=int, default=32)
+    parser.add_argument("--length", type=int, default=512, help="context_length")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    loaded = load_model(args.model, dtype=args.dtype)
+    console = Console()
+    threads = f"{torch.get_num_threads()} threads" if loaded.model.device.type == "cpu" else torch.cuda.get_device_name()
+    console.print(f"{loaded.name}, {loaded.model.dtype}, {threads}, torch {torch.__version__}; {args.repeats} runs each")
+    counts = args.requests
+    console.print(compare_speed(loaded.model, counts, args.new_tokens, args.repeats, max(counts), args.length))
+    console.print(copy_against_prefill(loaded.model, args.length))
+    console.print(prefill_after_cuts(loaded.model, args.chains, args.new_tokens, args.length))
+
+
+if __name__ == "__main__":
+    main()
