@@ -1,0 +1,162 @@
+"""The next-token law against its definition, with numpy and torch; and what a draw may never give."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from powercut.engines.next_token import draw, next_token_law
+
+LAST = math.nextafter(1, 0)
+"""The largest number below 1 that a generator can give."""
+
+LOGITS = st.one_of(st.just(-math.inf), st.floats(-50, 50), st.floats(-1e4, 1e4))
+BACKENDS = [lambda array: array, torch.as_tensor]
+backends = pytest.mark.parametrize("xp", BACKENDS, ids=["numpy", "torch"])
+
+
+@st.composite
+def rows_of_logits(draw_from, elements=LOGITS):
+    shape = draw_from(st.tuples(st.integers(1, 4), st.integers(1, 8)))
+    logits = draw_from(hnp.arrays(np.float64, shape, elements=elements))
+    possible = draw_from(hnp.arrays(np.int64, shape[0], elements=st.integers(0, shape[1] - 1)))
+    rows = np.arange(shape[0])
+    logits[rows, possible] = np.maximum(logits[rows, possible], -1e4)  # some token can follow
+    return logits
+
+
+def temperatures(rows):
+    return hnp.arrays(np.float64, rows, elements=st.one_of(st.just(1.0), st.floats(0.05, 5)))
+
+
+def by_definition(row, temperature):
+    """(log p, log q, H) of one row, number by number."""
+
+    def log_normalise(scores):
+        top = max(scores)
+        norm = top + math.log(math.fsum(math.exp(s - top) for s in scores))
+        return [s - norm for s in scores]
+
+    logp = log_normalise(row)
+    logq = log_normalise([lp / temperature for lp in logp])
+    return logp, logq, -math.fsum(math.exp(lp) * lp for lp in logp if lp > -math.inf)
+
+
+@backends
+@given(data=st.data())
+def test_the_law_is_its_definition(xp, data):
+    logits = data.draw(rows_of_logits())
+    tau = data.draw(temperatures(len(logits)))
+    law = next_token_law(xp(logits), xp(tau))
+    for i, row in enumerate(logits.tolist()):
+        logp, logq, entropy = by_definition(row, float(tau[i]))
+        np.testing.assert_allclose(np.asarray(law.logp)[i], logp, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(np.asarray(law.logq)[i], logq, rtol=1e-10, atol=1e-10)
+        assert float(law.entropy[i]) == pytest.approx(entropy, abs=1e-10)
+
+
+@given(rows_of_logits(), st.data())
+def test_torch_and_numpy_agree(logits, data):
+    tau = data.draw(temperatures(len(logits)))
+    ours, theirs = next_token_law(logits, tau), next_token_law(torch.as_tensor(logits), torch.as_tensor(tau))
+    for a, b in zip(ours, theirs, strict=True):
+        assert b.dtype == torch.float64
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-12, atol=1e-12)
+    u = data.draw(hnp.arrays(np.float64, len(logits), elements=st.floats(0, LAST)))
+    drawn, also_drawn = draw(ours.logq, u), draw(torch.as_tensor(ours.logq), torch.as_tensor(u))
+    cdf = np.cumsum(np.exp(ours.logq), axis=-1)
+    clear = np.abs(cdf / cdf[:, -1:] - u[:, None]).min(axis=-1) > 1e-12  # not within rounding of a step
+    assert drawn[clear].tolist() == also_drawn.numpy()[clear].tolist()
+
+
+@backends
+@given(data=st.data())
+def test_laws_are_never_positive_and_entropy_is_within_its_bounds(xp, data):
+    logits = data.draw(rows_of_logits())
+    law = next_token_law(xp(logits), xp(data.draw(temperatures(len(logits)))))
+    assert bool((law.logp <= 0).all())
+    assert bool((law.logq <= 0).all())
+    assert bool((law.entropy >= 0).all())
+    assert bool((law.entropy <= math.log(logits.shape[1]) + 1e-12).all())
+
+
+@backends
+@given(data=st.data())
+def test_a_law_does_not_depend_on_a_constant_or_on_other_rows(xp, data):
+    logits = data.draw(rows_of_logits(st.floats(-50, 50)))
+    tau = data.draw(temperatures(len(logits)))
+    together = next_token_law(xp(logits), xp(tau))
+    alone = next_token_law(xp(logits[:1] + 8.0), xp(tau[:1]))
+    for a, b in zip(together, alone, strict=True):
+        np.testing.assert_allclose(np.asarray(a)[:1], np.asarray(b), atol=1e-11)
+
+
+@backends
+@pytest.mark.parametrize("bad", [[0.0, math.nan, 1.0], [math.inf, 0.0, 1.0], [math.inf] * 3, [-math.inf] * 3])
+def test_a_row_without_a_law_has_a_nan_entropy_and_spoils_no_other(xp, bad):
+    logits = np.array([[0.0, 1.0, 2.0], bad, [-math.inf, 0.0, 0.0]])
+    with np.errstate(invalid="ignore"):
+        law = next_token_law(xp(logits), xp(np.ones(3)))
+    assert np.isnan(np.asarray(law.entropy)).tolist() == [False, True, False]
+    assert float(law.entropy[2]) == pytest.approx(math.log(2))
+    assert not np.isnan(np.asarray(law.logp)[[0, 2]]).any()
+
+
+@backends
+def test_a_certain_token_is_exact(xp):
+    law = next_token_law(xp(np.array([[-math.inf, 3.0, -math.inf]])), xp(np.array([0.25])))
+    assert np.asarray(law.logp).tolist() == np.asarray(law.logq).tolist() == [[-math.inf, 0.0, -math.inf]]
+    assert float(law.entropy[0]) == 0
+    assert int(draw(law.logq, xp(np.array([LAST])))[0]) == 1
+
+
+@backends
+@pytest.mark.parametrize("u", [0.0, 5e-324, 1e-300, 0.25, 0.5, 0.75, 1 - 1e-15, LAST])
+@pytest.mark.parametrize(
+    "probs",
+    [
+        [0, 1, 0],
+        [0, 0, 1],
+        [1, 0, 0],
+        [0, 0.5, 0, 0.5, 0],
+        [0.25, 0, 0, 0.75],
+        [0, 1e-320, 1],
+        [1, 1e-320, 0],
+        [0.1] * 10,
+    ],
+    ids=str,
+)
+def test_a_token_of_probability_0_is_never_drawn(xp, probs, u):
+    with np.errstate(divide="ignore"):
+        logq = np.log(np.array([probs]))
+    drawn = int(draw(xp(logq), xp(np.array([u])))[0])
+    assert 0 <= drawn < len(probs)
+    assert probs[drawn] > 0
+
+
+@backends
+@given(data=st.data())
+def test_any_draw_of_any_law_is_possible(xp, data):
+    logits = data.draw(rows_of_logits())
+    law = next_token_law(xp(logits), xp(data.draw(temperatures(len(logits)))))
+    u = data.draw(
+        hnp.arrays(np.float64, len(logits), elements=st.one_of(st.sampled_from([0.0, LAST]), st.floats(0, LAST)))
+    )
+    drawn = np.asarray(draw(law.logq, xp(u)))
+    assert drawn.dtype == np.int64
+    assert (np.exp(np.asarray(law.logq))[np.arange(len(u)), drawn] > 0).all()
+    assert (np.asarray(law.logp)[np.arange(len(u)), drawn] > -math.inf).all()
+
+
+@backends
+def test_a_draw_inverts_the_distribution(xp):
+    """Token v for u in [F(v - 1), F(v)): so uniform noise gives exactly q."""
+    q = np.array([0.125, 0.0, 0.5, 0.25, 0.125])
+    with np.errstate(divide="ignore"):
+        logq = np.repeat(np.log(q)[None], 8, axis=0)
+    u = (np.arange(8) + 0.5) / 8
+    assert np.asarray(draw(xp(logq), xp(u))).tolist() == [0, 2, 2, 2, 2, 3, 3, 4]
