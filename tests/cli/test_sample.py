@@ -89,7 +89,7 @@ def test_a_dash_for_file_is_stdin(engine, capsys, monkeypatch):
 
 def test_only_the_model_options_given_are_passed_on(engine, capsys):
     run(capsys, "a", *SHORT)
-    assert fake.load.asked == (None, {})
+    assert fake.load.asked == (None, {"slots": 1})  # as many as there are completions
     run(
         capsys,
         "a",

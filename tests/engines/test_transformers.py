@@ -123,7 +123,7 @@ def test_memory_is_what_was_announced():
     engine = make(slots=3, dtype=torch.float32)
     per_token = 2 * 2 * 2 * 8 * 4 + VOCAB * (4 + 4)  # 2 layers of keys and values of 2 heads of 8 floats; known laws
     assert engine.cache_bytes == 2 * 3 * 96 * per_token
-    assert "3 slots of 96 tokens" in engine.describe()
+    assert "2 x 3 slots of 96 tokens" in engine.describe()
 
 
 def test_stop_strings_end_a_trace_even_across_a_cut(tmp_path):

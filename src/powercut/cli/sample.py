@@ -122,9 +122,8 @@ def sample(
             write_trace=trace.write if trace else None,
         )
         try:
-            engine = _load(
-                console, model, given(device=device, dtype=dtype, slots=slots, context_length=context_length)
-            )
+            options = given(device=device, dtype=dtype, slots=slots, context_length=context_length)
+            engine = _load(console, model, options, job.total)
             asyncio.run(session.run(engine))
         except KeyboardInterrupt:
             say(f"interrupted: {session.finished} of {job.total} completions finished")
@@ -134,9 +133,12 @@ def sample(
     raise typer.Exit(session.exit_code)
 
 
-def _load(console: Console, model: str | None, options: dict[str, Any]) -> Engine:
+def _load(console: Console, model: str | None, options: dict[str, Any], total: int) -> Engine:
     import powercut
+    from powercut.engines import select
 
+    if select(model)[0] == "transformers":
+        options.setdefault("slots", min(16, total))  # no memory for more chains than there are
     if not console.is_terminal:
         return powercut.load(model, **options)
     with console.status("loading the model"):

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 from powercut.engines.base import Engine
+from powercut.engines.huggingface import libraries
 from powercut.errors import SettingError
 
 
-def _transformers(model: str | None, **options: Any) -> Engine:
+Loader = Callable[..., Engine]
+
+
+def _transformers() -> Loader:
+    libraries()  # or say what to install
     from powercut.engines.transformers import TransformersEngine  # torch is heavy, and an extra
 
-    return TransformersEngine.load(model, **options)
+    return TransformersEngine.load
 
 
-ENGINES: dict[str, Callable[..., Engine]] = {"transformers": _transformers}
+ENGINES: dict[str, Callable[[], Loader]] = {"transformers": _transformers}
 """Loaders by the prefix that selects them, as in ``transformers:MODEL``. A new engine is one file and one line here."""
+
+
+def select(model: str | None) -> tuple[str, str | None]:
+    """The engine that ``model`` asks for (``transformers`` unless it has an engine's prefix), and the rest of it."""
+    prefix, colon, rest = (model or "").partition(":")
+    return (prefix, rest or None) if colon and prefix in ENGINES else ("transformers", model)
 
 
 def load(model: str | None = None, **options: Any) -> Engine:
@@ -27,16 +39,9 @@ def load(model: str | None = None, **options: Any) -> Engine:
 
     Raises EngineError when the model or the engine's extra is missing, SettingError for an unusable option.
     """
-    prefix, colon, rest = (model or "").partition(":")
-    if colon and prefix in ENGINES:
-        return _load(prefix, rest or None, options)
-    return _load("transformers", model, options)
-
-
-def _load(engine: str, model: str | None, options: dict[str, Any]) -> Engine:
-    try:
-        return ENGINES[engine](model, **options)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise SettingError(f"the {engine} engine has no such option: {error}") from error
+    engine, name = select(model)
+    loader = ENGINES[engine]()
+    unknown = sorted(options.keys() - signature(loader).parameters.keys())
+    if unknown:
+        raise SettingError(f"the {engine} engine has no option {unknown[0]}")
+    return loader(name, **options)

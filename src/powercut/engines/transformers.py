@@ -136,7 +136,7 @@ class TransformersEngine:
         dtype = str(self.model.dtype).removeprefix("torch.")
         return (
             f"{self.name} on {self.model.device} in {dtype}: weights {weights / 2**30:.2f} GiB, "
-            f"cache {self.cache_bytes / 2**30:.2f} GiB ({self.concurrency} slots of {self.context_length} tokens, twice)"
+            f"cache {self.cache_bytes / 2**30:.2f} GiB (2 x {self.concurrency} slots of {self.context_length} tokens)"
         )
 
     def check(self, request: Request) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 from powercut.engines.bundled import (
     DEFAULT_MODEL,
+    HUB_ID,
     CacheUnusableError,
     bundled_folder,
+    gguf_file,
     read_gguf,
 )
 from powercut.engines.huggingface import libraries, one_line, quiet
@@ -54,7 +56,15 @@ def load_model(name: str | None = None, *, device: str | None = None, dtype: str
     if dtype is not None and dtype not in DTYPES:
         raise SettingError(f"dtype must be one of {', '.join(DTYPES)} (got {dtype!r})")
     name = os.fspath(name) if name is not None else DEFAULT_MODEL
-    source, local = _find(name) if name != DEFAULT_MODEL else ("", True)
+    source, local = "", True
+    if name != DEFAULT_MODEL:
+        try:
+            source, local = _find(name)
+        except EngineError as error:
+            if name != HUB_ID or gguf_file() is None:
+                raise
+            warnings.warn(f"{error}; loading that, the same model quantised to 4 bits", stacklevel=2)
+            name = DEFAULT_MODEL
     torch, _ = libraries()
     device = _check_device(torch, device)
     if dtype is None and torch.device(device).type == "cpu":
