@@ -114,12 +114,34 @@ def compare_speed(model, counts, new_tokens, repeats, slots, length):
     return table
 
 
-def prefill_after_cuts(model, chains, new_tokens, length):
-    """Table: of the prompt and prefix tokens that cut requests begin with, how many were computed again."""
-    before = psutil.Process().memory_info().rss
+def memory_when_full(model, slots, length):
+    """Table: how much the process grew when every slot is full to its end, against what the engine announced."""
+    generate_seconds(model, prompts_of(model, 1), 2)  # weights mapped from disk are read at their first use
+    process = psutil.Process()
+    before = process.memory_info().rss
+    engine = TransformersEngine(model, slots=slots, context_length=length)
+
+    async def fill():
+        for seed in (1, 2):  # the second prompt of a session moves the first into the store
+            prompts = prompts_of(model, slots, lengths=(length - 8, length - 7), seed=seed)
+            await asyncio.gather(
+                *(engine.extend(pc.Request(p, 8, top_k=TOP_K, session=("fill", i))) for i, p in enumerate(prompts))
+            )
+
+    asyncio.run(fill())
+    grown = process.memory_info().rss - before
+    table = Table("slots", "tokens each", "announced", "process grew by", "ratio", title="Memory, every slot full")
+    mib = [f"{size / 2**20:.0f} MiB" for size in (engine.cache_bytes, grown)]
+    table.add_row(f"2 x {slots}", str(length), *mib, f"{grown / engine.cache_bytes:.2f}")
+    return table
+
+
+def chains_of_cuts(model, chains, new_tokens, length):
+    """Table: of the tokens that cut requests begin with, how many were computed again; and time outside the model."""
     engine = TransformersEngine(model, slots=chains, context_length=length)
+    extend, in_thread = engine.extend, engine._in_thread
     kept = again = 0
-    extend, inside = engine.extend, 0.0
+    inside = 0.0
 
     async def counted(request, keep_going=None):
         nonlocal kept, again
@@ -129,9 +151,6 @@ def prefill_after_cuts(model, chains, new_tokens, length):
             again += trace.prefilled
         return trace
 
-    engine.extend = counted
-    in_thread = engine._in_thread
-
     async def timed(job, *args):
         nonlocal inside
         start = time.perf_counter()
@@ -140,21 +159,19 @@ def prefill_after_cuts(model, chains, new_tokens, length):
         finally:
             inside += time.perf_counter() - start
 
-    engine._in_thread = timed
+    engine.extend, engine._in_thread = counted, timed
     sampler = pc.EntropyCut(alpha=ALPHA, steps=10, blocks=8, max_new_tokens=new_tokens, top_k=TOP_K)
     start = time.perf_counter()
     pc.sample(engine, sampler, [p.tolist() for p in prompts_of(model, chains)], seed=0)
     wall = time.perf_counter() - start
-    grown = psutil.Process().memory_info().rss - before
-    table = Table("chains", "tokens kept at cuts", "prefilled again", "outside the model", "cache", "memory grew by")
+    table = Table("chains", "tokens kept at cuts", "computed again", "tok/s", "outside the engine's passes")
     table.title = "Entropy-Cut chains"
     table.add_row(
         str(chains),
         f"{kept}",
         f"{again} ({again / kept:.2%})",
+        f"{engine.usage.decoded / wall:.0f}",
         f"{1 - inside / wall:.1%} of {wall:.0f} s",
-        f"{engine.cache_bytes / 2**20:.0f} MiB",
-        f"{grown / 2**20:.0f} MiB" if model.device.type == "cpu" else "-",
     )
     return table
 
@@ -202,9 +219,11 @@ def main():
     threads = f"{torch.get_num_threads()} threads" if loaded.model.device.type == "cpu" else torch.cuda.get_device_name()
     console.print(f"{loaded.name}, {loaded.model.dtype}, {threads}, torch {torch.__version__}; {args.repeats} runs each")
     counts = args.requests
+    if loaded.model.device.type == "cpu":
+        console.print(memory_when_full(loaded.model, 8, args.length))
     console.print(compare_speed(loaded.model, counts, args.new_tokens, args.repeats, max(counts), args.length))
     console.print(copy_against_prefill(loaded.model, args.length))
-    console.print(prefill_after_cuts(loaded.model, args.chains, args.new_tokens, args.length))
+    console.print(chains_of_cuts(loaded.model, args.chains, args.new_tokens, args.length))
 
 
 if __name__ == "__main__":
