@@ -50,10 +50,8 @@ async def astream(
 
     Raises SettingError, before anything is sampled, if a prompt or a setting cannot be used.
     """
-    if n < 1:
-        raise SettingError(f"n must be at least 1 (got {n})")
-    if seed < 0:
-        raise SettingError(f"seed must be a whole number of at least 0 (got {seed})")
+    _check_whole("n", n, 1)
+    _check_whole("seed", seed, 0)
     encoded = _encode(engine, sampler, prompts, chat, system)
     work = ((i, j) for i in range(len(encoded)) for j in range(n))
     done: asyncio.Queue[Completion | Failure] = asyncio.Queue()
@@ -143,6 +141,11 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise SettingError(f"{name} must be a whole number of at least {least} (got {value!r})")
 
 
 def _encode(
