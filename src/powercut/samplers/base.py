@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,12 +18,21 @@ from powercut.trace import Completion, Event, IntArray, Stats, Step, Trace
 
 Observer = Callable[[Event], None]
 
+T = TypeVar("T")
+
 
 def setting(
-    default: Any, text: str, *, at_least: float | None = None, whole: bool = False, optional: bool = False
+    default: Any,
+    text: str,
+    *,
+    at_least: float | None = None,
+    at_most: float = math.inf,
+    whole: bool = False,
+    optional: bool = False,
 ) -> Any:
-    """A sampler's field: its default, its help text, the smallest number that makes sense, and whether None does."""
-    return field(default=default, metadata={"help": text, "at_least": at_least, "whole": whole, "optional": optional})
+    """A sampler's field: its default, its help text, the numbers that make sense, and whether None does."""
+    limits = {"at_least": at_least, "at_most": at_most, "whole": whole, "optional": optional}
+    return field(default=default, metadata={"help": text, **limits})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +46,16 @@ class Sampler(ABC):
     top_k: int | None = setting(
         50, "Truncate the base model to its K most likely tokens (None: all).", at_least=1, whole=True, optional=True
     )
-    stop: tuple[str | int, ...] = setting((), "Text, or a token id, that ends a completion; may be given several times.")
+    stop: tuple[str | int, ...] = setting(
+        (), "Text, or a token id, that ends a completion; may be given several times."
+    )
 
     def __post_init__(self) -> None:
         for name, info in self.__dataclass_fields__.items():
-            _check(name, getattr(self, name), info.metadata)
-        stop = (self.stop,) if isinstance(self.stop, str | int) else tuple(self.stop)
-        object.__setattr__(self, "stop", stop)
-        if any(s == "" for s in stop):
-            raise SettingError("stop: a stop string cannot be empty; leave it out")
+            value, rule = getattr(self, name), info.metadata
+            if rule.get("at_least") is not None and not (value is None and rule["optional"]):
+                check_number(name, value, least=rule["at_least"], whole=rule["whole"])
+        object.__setattr__(self, "stop", _check_stop(self.stop))
 
     @property
     @abstractmethod
@@ -84,22 +96,57 @@ class Sampler(ABC):
 
 
 class Draw:
-    """One completion in the making: asks the engine for tokens and keeps account of what they cost."""
+    """One completion in the making: asks the engine for tokens and keeps account of what they cost.
+
+    Used as ``async with``: leaving it cancels whatever still decodes if the chain failed, and else waits for it.
+    """
 
     def __init__(self, sampler: Sampler, engine: Engine, prompt: IntArray, observe: Observer | None) -> None:
-        self._sampler, self._engine, self._prompt = sampler, engine, prompt
-        self._observe = observe
+        self.engine = engine
+        self.steps: list[Step] = []
+        self._sampler, self._prompt, self._observe = sampler, prompt, observe
         self._start = time.perf_counter()
         self._decoded = self._prefilled = 0
-        self.steps: list[Step] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Draw:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for task in self._tasks:
+                task.cancel()
+        await self.settle()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run part of the chain's work beside the rest."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def settle(self) -> None:
+        """Wait for all that was started; what became of it is no longer of interest."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def extend(
-        self, kept: Trace, horizon: int, rng: np.random.Generator, keep_going: KeepGoing | None = None
+        self,
+        kept: Trace,
+        horizon: int,
+        rng: np.random.Generator,
+        keep_going: KeepGoing | None = None,
+        *,
+        lane: int = 0,
     ) -> Trace:
-        """Tokens that follow ``kept`` until a stop, ``horizon`` or ``keep_going`` ends them."""
+        """Tokens that follow ``kept`` until a stop, ``horizon`` or ``keep_going`` ends them.
+
+        Calls that overlap should differ in ``lane``, so that the engine keeps a cache for each.
+        """
         seed = int(rng.integers(2**63))
-        request = self._sampler.request(self._prompt, kept.tokens, horizon=horizon, seed=seed, session=self)
-        tail = await self._engine.extend(request, keep_going)
+        request = self._sampler.request(
+            self._prompt, kept.tokens, horizon=horizon, seed=seed, session=(id(self), lane)
+        )
+        tail = await self.engine.extend(request, keep_going)
         self._decoded += len(tail)
         self._prefilled += tail.prefilled
         return tail
@@ -111,8 +158,9 @@ class Draw:
         if self._observe is not None:
             self._observe(Event(stage, stages, step, proposal, trace))
 
-    def complete(self, trace: Trace) -> Completion:
+    async def complete(self, trace: Trace) -> Completion:
         """The completion, with its steps and its cost."""
+        await self.settle()  # what is still being decoded in vain counts too
         steps = tuple(self.steps)
         stats = Stats(
             steps=len(steps),
@@ -124,11 +172,9 @@ class Draw:
         return Completion(trace=trace, stats=stats, steps=steps)
 
 
-def _check(name: str, value: Any, rule: Mapping[str, Any]) -> None:
-    least = rule.get("at_least")
-    if least is None or (value is None and rule["optional"]):
-        return
-    kinds = (int, np.integer) if rule["whole"] else (int, float, np.number)
+def check_number(name: str, value: Any, *, least: float, whole: bool = False, otherwise: str = "") -> None:
+    """Raise SettingError, naming the setting, unless ``value`` is a (whole) number of at least ``least``."""
+    kinds = (int, np.integer) if whole else (int, float, np.number)
     if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
-        kind = "a whole number" if rule["whole"] else "a number"
-        raise SettingError(f"{name} must be {kind} of at least {least} (got {value!r})")
+        kind = "a whole number" if whole else "a number"
+        raise SettingError(f"{name} must be {kind} of at least {least}{otherwise} (got {value!r})")

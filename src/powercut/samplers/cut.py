@@ -7,20 +7,32 @@ is already certain to be rejected is not decoded further, which changes no chain
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import math
 import warnings
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump, Uniform, Weights
 from powercut.engines.base import Engine
-from powercut.errors import SettingError
-from powercut.samplers.base import Draw, Observer, Sampler, setting
+from powercut.samplers.base import Draw, Observer, Sampler, check_number, setting
 from powercut.samplers.plain import check_temperature
 from powercut.target import LogRatio, Power
 from powercut.trace import Completion, IntArray, Step, Trace
+
+AUTO: Literal["auto"] = "auto"
+
+MOST_AHEAD = 8
+"""Most proposals that look-ahead ``auto`` decodes at once."""
+
+WORTH_DRAWING = 0.2
+"""``auto`` draws a proposal ahead if the chance that it will count is at least this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +47,20 @@ class _Cut(Sampler):
     steps: int = setting(10, "Metropolis-Hastings steps per stage (N).", at_least=0, whole=True)
     blocks: int = setting(16, "Stages; the horizon grows by max_new_tokens/blocks at each (K).", at_least=1, whole=True)
     temperature: float | None = setting(None, "Temperature of the proposal (None: 1/alpha).")
-    uniform_mix: float = setting(0.0, "Share of uniform cuts mixed into the cut law, from 0 to 1.", at_least=0)
+    uniform_mix: float = setting(
+        0.0, "Share of uniform cuts mixed into the cut law, from 0 to 1.", at_least=0, at_most=1
+    )
     refine_finished: bool = setting(False, "Go on refining a completion that is finished.")
     early_reject: bool = setting(True, "Stop decoding a proposal that is certain to be rejected; changes no result.")
+    look_ahead: int | Literal["auto"] = setting(
+        1, "Proposals decoded at once, for latency; changes no result. auto: as many as the engine has room for."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.look_ahead != AUTO:
+            check_number("look_ahead", self.look_ahead, least=1, whole=True, otherwise=", or 'auto'")
         check_temperature(self.alpha, self.temperature)
-        if self.uniform_mix > 1:
-            raise SettingError(f"uniform_mix must be at most 1 (got {self.uniform_mix!r})")
         if self.max_new_tokens % self.blocks:
             warnings.warn(
                 f"blocks={self.blocks} does not divide max_new_tokens={self.max_new_tokens}: "
@@ -80,27 +97,58 @@ class _Cut(Sampler):
     async def __call__(
         self, engine: Engine, prompt: IntArray, rng: np.random.Generator, observe: Observer | None = None
     ) -> Completion:
-        draw = Draw(self, engine, prompt, observe)
         trace = Trace.empty()
-        for stage, horizon in enumerate(self.horizons):
-            extension_rng, *step_rngs = rng.spawn(1 + self.steps)
-            if not trace.finished:
-                tail = await draw.extend(trace, horizon, extension_rng)
-                trace = trace.splice(len(trace), tail)
-                draw.show(tail, trace, stage=stage, stages=len(self.horizons))
-            for step_rng in step_rngs:
-                tail, step = await self._step(draw, trace, stage, horizon, step_rng)
-                if step.accepted:
-                    trace = trace.splice(step.cut, tail)
-                draw.show(tail, trace, stage=stage, stages=len(self.horizons), step=step)
-            if trace.finished and not self.refine_finished:
-                break
-        return draw.complete(trace)
+        async with Draw(self, engine, prompt, observe) as draw:
+            for stage, horizon in enumerate(self.horizons):
+                extension_rng, *step_rngs = rng.spawn(1 + self.steps)
+                if not trace.finished:
+                    tail = await draw.extend(trace, horizon, extension_rng)
+                    trace = trace.splice(len(trace), tail)
+                    draw.show(tail, trace, stage=stage, stages=len(self.horizons))
+                trace = await self._refine(draw, trace, stage, step_rngs)
+                if trace.finished and not self.refine_finished:
+                    break
+            return await draw.complete(trace)
+
+    async def _refine(self, draw: Draw, current: Trace, stage: int, rngs: Sequence[np.random.Generator]) -> Trace:
+        """The steps of one stage.
+
+        Proposals of the next few steps decode at once from where the chain stands, and are judged in order. The first
+        acceptance moves the chain; the proposals behind it left from the wrong place and are drawn again.
+        """
+        flying: deque[_Flight] = deque()
+        judged = 0
+        while judged < len(rngs):
+            while len(flying) < min(self._ahead(draw), len(rngs) - judged):
+                i = judged + len(flying)
+                flight = _Flight(lane=i % MOST_AHEAD)
+                flight.outcome = draw.start(self._step(draw, current, stage, rngs[i], flight))
+                flying.append(flight)
+            tail, step = await flying.popleft().outcome
+            judged += 1
+            if step.accepted:
+                current = current.splice(step.cut, tail)
+                for flight in flying:
+                    flight.wanted = False
+                flying.clear()
+            draw.show(tail, current, stage=stage, stages=len(self.horizons), step=step)
+        return current
+
+    def _ahead(self, draw: Draw) -> int:
+        """How many proposals may decode at once just now."""
+        if self.look_ahead != AUTO:
+            return int(self.look_ahead)
+        # The n-th proposal counts only if all before it are rejected; at this chance of that it is no longer worth it.
+        rejection = 1 - (1 + sum(step.accepted for step in draw.steps)) / (2 + len(draw.steps))
+        useful = 1 + int(math.log(WORTH_DRAWING) / math.log(rejection))
+        return max(1, min(useful, MOST_AHEAD, draw.engine.idle))
 
     async def _step(
-        self, draw: Draw, current: Trace, stage: int, horizon: int, rng: np.random.Generator
+        self, draw: Draw, current: Trace, stage: int, rng: np.random.Generator, flight: _Flight
     ) -> tuple[Trace, Step]:
-        """One step of the kernel at ``horizon``: the proposal's tail, and what became of it."""
+        """One step of the kernel at the stage's horizon: the proposal's tail, and what became of it."""
+        rng = copy.deepcopy(rng)  # the same draws each time the step is tried
+        horizon = self.horizons[stage]
         cut = int(rng.choice(len(current), p=self.cut_law.probs(current.entropy)))
         # At alpha = inf a proposal must gain: A > 0 is A >= the smallest positive number.
         log_u = math.log1p(-rng.random()) if math.isfinite(self.alpha) else math.ulp(0.0)
@@ -112,17 +160,27 @@ class _Cut(Sampler):
             nonlocal whole
             ratio.add(piece)
             whole = piece.finished or cut + ratio.length == horizon
-            return ratio.value >= log_u or not (whole or early_reject)
+            return flight.wanted and (ratio.value >= log_u or not (whole or early_reject))
 
-        tail = await draw.extend(current[:cut], horizon, rng, may_pass)
+        tail = await draw.extend(current[:cut], horizon, rng, may_pass, lane=flight.lane)
         return tail, Step(stage, cut, ratio.value, whole and ratio.value >= log_u, not whole, len(tail))
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A proposal that is being decoded; no longer wanted once the chain has moved from where it left."""
+
+    lane: int
+    wanted: bool = True
+    outcome: asyncio.Task[tuple[Trace, Step]] = field(init=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EntropyCut(_Cut):
     """Entropy-Cut Metropolis-Hastings (arXiv 2605.30327): re-open where the next-token entropy jumps."""
 
-    beta: float = setting(4.0, "Exponent of the entropy jump in the cut law.", at_least=0)
+    # No entropy is so large that its power overflows then.
+    beta: float = setting(4.0, "Exponent of the entropy jump in the cut law.", at_least=0, at_most=100)
 
     @property
     def cut_weights(self) -> Weights:

@@ -16,10 +16,10 @@ class _OneDecode(Sampler):
     async def __call__(
         self, engine: Engine, prompt: IntArray, rng: np.random.Generator, observe: Observer | None = None
     ) -> Completion:
-        draw = Draw(self, engine, prompt, observe)
-        trace = await draw.extend(Trace.empty(), self.max_new_tokens, rng.spawn(1)[0])
-        draw.show(trace, trace)
-        return draw.complete(trace)
+        async with Draw(self, engine, prompt, observe) as draw:
+            trace = await draw.extend(Trace.empty(), self.max_new_tokens, rng.spawn(1)[0])
+            draw.show(trace, trace)
+            return await draw.complete(trace)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,5 +54,9 @@ def check_temperature(alpha: float, temperature: float | None) -> None:
     if temperature is None:
         if alpha == float("inf"):
             raise SettingError("alpha = inf needs a temperature to propose at: give one, such as temperature 0.25")
-    elif not isinstance(temperature, int | float | np.number) or not 0 < temperature < float("inf"):
+    elif (
+        isinstance(temperature, bool)
+        or not isinstance(temperature, int | float | np.number)
+        or not 0 < temperature < float("inf")
+    ):
         raise SettingError(f"temperature must be a positive number, or None for 1/alpha (got {temperature!r})")

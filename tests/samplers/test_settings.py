@@ -1,0 +1,170 @@
+"""Settings that make no sense are refused in one line that names them; the others are kept as they are given."""
+
+import dataclasses
+import inspect
+import math
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+from powercut import EntropyCut, LowTemperature, SettingError, Standard, UniformCut
+from powercut.samplers import SAMPLERS, Sampler
+
+EVERY = (Standard, LowTemperature, EntropyCut, UniformCut)
+POWER = (LowTemperature, EntropyCut, UniformCut)
+CUT = (EntropyCut, UniformCut)
+NOT_NUMBERS = (math.nan, "4", None, True, False, [4], 1j)
+NOT_WHOLE = (1.5, 2.0, math.nan, math.inf, "4", True, [4])
+
+BAD = [
+    *((cls, "max_new_tokens", value) for cls in EVERY for value in (0, -1, None, *NOT_WHOLE)),
+    *((cls, "top_k", value) for cls in EVERY for value in (0, -1, *NOT_WHOLE)),
+    *((cls, "alpha", value) for cls in POWER for value in (0.99, 0, -4, -math.inf, *NOT_NUMBERS)),
+    *((cls, "temperature", v) for cls in POWER for v in (0, -1.0, math.inf, math.nan, "1", True, [1], 1j)),
+    *((cls, "steps", value) for cls in CUT for value in (-1, None, *NOT_WHOLE)),
+    *((cls, "blocks", value) for cls in CUT for value in (0, -1, None, *NOT_WHOLE)),
+    *((cls, "uniform_mix", value) for cls in CUT for value in (-0.1, 1.1, math.inf, *NOT_NUMBERS)),
+    *((EntropyCut, "beta", value) for value in (-0.1, 101, math.inf, *NOT_NUMBERS)),
+    *((cls, "stop", value) for cls in EVERY for value in ("", (".", ""), None, 1.5, True, b"x", ("a", None), (1.0,))),
+]
+
+
+@pytest.mark.parametrize(("cls", "name", "value"), BAD, ids=lambda v: getattr(v, "__name__", repr(v)))
+def test_a_bad_setting_is_refused_by_name(cls, name, value):
+    with pytest.raises(SettingError) as error:
+        cls(**{name: value})
+    message = str(error.value)
+    assert message.startswith((f"{name} must be ", f"{name}: "))
+    assert "\n" not in message
+    if value not in ("", (".", "")):
+        shown = value[-1] if isinstance(value, tuple) else value
+        assert message.endswith(f"(got {shown!r})")
+
+
+@pytest.mark.parametrize("cls", POWER)
+def test_infinite_alpha_needs_a_temperature(cls):
+    with pytest.raises(SettingError, match=r"^alpha = inf needs a temperature to propose at: give one") as error:
+        cls(alpha=math.inf)
+    assert "\n" not in str(error.value)
+    assert cls(alpha=math.inf, temperature=0.25).proposal_temperature == 0.25
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings"),
+    [
+        *((cls, {"max_new_tokens": np.int64(16), "top_k": np.int32(3)}) for cls in EVERY),
+        *((cls, {"alpha": 1, "temperature": 3}) for cls in POWER),
+        *((cls, {"alpha": np.float32(2.5), "temperature": np.float64(0.5)}) for cls in POWER),
+        *((cls, {"steps": 0, "blocks": 1, "uniform_mix": 0}) for cls in CUT),
+        *((cls, {"steps": np.int64(3), "uniform_mix": 1}) for cls in CUT),
+        *((EntropyCut, {"beta": beta}) for beta in (0, 0.5, 100)),
+        (Standard, {"top_k": None}),
+    ],
+)
+def test_settings_at_the_edge_are_kept(cls, settings):
+    sampler = cls(**settings)
+    assert {name: getattr(sampler, name) for name in settings} == settings
+
+
+@pytest.mark.parametrize("cls", EVERY)
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ((), ()),
+        ("done", ("done",)),
+        (7, (7,)),
+        (np.int64(7), (7,)),
+        (["a", 7], ("a", 7)),
+        (("a", np.int64(7)), ("a", 7)),
+        ((s for s in "ab"), ("a", "b")),
+        (np.array([3, 4]), (3, 4)),
+    ],
+    ids=repr,
+)
+def test_stops_become_a_tuple(cls, given, kept):
+    if inspect.isgenerator(given):
+        given = iter(kept)  # a generator serves one test only
+    sampler = cls(stop=given)
+    assert sampler.stop == kept
+    assert {type(stop) for stop in sampler.stop} <= {str, int}
+    hash(sampler)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "blocks", "horizons", "shown"),
+    [
+        (10, 4, (2, 5, 8, 10), "2, 5, 8, 10"),
+        (5, 3, (2, 3, 5), "2, 3, 5"),
+        (3, 5, (1, 2, 3), "1, 2, 3"),
+        (1, 16, (1,), "1"),
+        (1000, 16, None, "62, 125, 188, ..., 1000"),
+    ],
+)
+@pytest.mark.parametrize("cls", CUT)
+def test_blocks_that_do_not_divide_are_rounded_with_a_warning(cls, tokens, blocks, horizons, shown):
+    with pytest.warns(UserWarning, match="does not divide") as caught:
+        sampler = cls(max_new_tokens=tokens, blocks=blocks)
+    (warning,) = caught
+    assert str(warning.message) == (
+        f"blocks={blocks} does not divide max_new_tokens={tokens}: horizons are rounded to {shown}"
+    )
+    assert warning.filename == __file__  # it points at whoever gave the setting
+    assert horizons is None or sampler.horizons == horizons
+
+
+def test_horizons_rise_to_the_end_in_nearly_equal_blocks():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for tokens in range(1, 40):
+            for blocks in range(1, 45):
+                horizons = EntropyCut(max_new_tokens=tokens, blocks=blocks).horizons
+                sizes = np.diff((0, *horizons))
+                assert horizons[-1] == tokens
+                assert len(horizons) == min(tokens, blocks)
+                assert sizes.min() >= 1
+                assert sizes.max() - sizes.min() <= 1 + (tokens > blocks)
+    assert UniformCut(max_new_tokens=3072, blocks=16).horizons == tuple(range(192, 3073, 192))
+
+
+@pytest.mark.parametrize("cls", EVERY)
+def test_samplers_are_values(cls):
+    sampler = cls(max_new_tokens=32, stop="x")
+    same = cls(max_new_tokens=32, stop=("x",))
+    assert sampler == same
+    assert hash(sampler) == hash(same)
+    assert sampler != cls(max_new_tokens=64, stop="x")
+    assert sampler == pickle.loads(pickle.dumps(sampler)) == dataclasses.replace(sampler)
+    assert eval(repr(sampler)) == sampler
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        sampler.max_new_tokens = 1
+    with pytest.raises(TypeError):
+        cls(32)
+    with pytest.raises(TypeError):
+        cls(beta_=1)
+
+
+def test_samplers_of_different_kinds_differ():
+    assert EntropyCut() != UniformCut()
+    assert Standard() != LowTemperature()
+
+
+@pytest.mark.parametrize("cls", POWER)
+def test_the_default_temperature_is_one_over_alpha(cls):
+    assert cls(alpha=5).proposal_temperature == 1 / 5
+    assert cls(alpha=5, temperature=0.7).proposal_temperature == 0.7
+    assert Standard().proposal_temperature == 1
+
+
+def test_the_registry_names_every_sampler():
+    named = {
+        "standard": Standard,
+        "low-temperature": LowTemperature,
+        "entropy-cut": EntropyCut,
+        "uniform-cut": UniformCut,
+    }
+    assert SAMPLERS == named
+    for cls in SAMPLERS.values():
+        assert issubclass(cls, Sampler)
+        assert all(field.metadata["help"].endswith(".") for field in dataclasses.fields(cls))
