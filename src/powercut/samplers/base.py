@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import asyncio
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -54,7 +54,7 @@ class Sampler(ABC):
         for name, info in self.__dataclass_fields__.items():
             value, rule = getattr(self, name), info.metadata
             if rule.get("at_least") is not None and not (value is None and rule["optional"]):
-                check_number(name, value, least=rule["at_least"], whole=rule["whole"])
+                check_number(name, value, least=rule["at_least"], most=rule["at_most"], whole=rule["whole"])
         object.__setattr__(self, "stop", _check_stop(self.stop))
 
     @property
@@ -172,9 +172,24 @@ class Draw:
         return Completion(trace=trace, stats=stats, steps=steps)
 
 
-def check_number(name: str, value: Any, *, least: float, whole: bool = False, otherwise: str = "") -> None:
-    """Raise SettingError, naming the setting, unless ``value`` is a (whole) number of at least ``least``."""
+def check_number(
+    name: str, value: Any, *, least: float, most: float = math.inf, whole: bool = False, otherwise: str = ""
+) -> None:
+    """Raise SettingError, naming the setting, unless ``value`` is a (whole) number from ``least`` to ``most``."""
     kinds = (int, np.integer) if whole else (int, float, np.number)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
         kind = "a whole number" if whole else "a number"
-        raise SettingError(f"{name} must be {kind} of at least {least}{otherwise} (got {value!r})")
+        limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise SettingError(f"{name} must be {kind} {limits}{otherwise} (got {value!r})")
+
+
+def _check_stop(stop: Any) -> tuple[str | int, ...]:
+    """One stop, or several, as a tuple of strings and plain ints."""
+    several = isinstance(stop, Iterable) and not isinstance(stop, str | bytes)
+    stops = tuple(stop) if several else (stop,)
+    for item in stops:
+        if item == "":
+            raise SettingError("stop: a stop string cannot be empty; leave it out")
+        if isinstance(item, bool) or not isinstance(item, str | int | np.integer):
+            raise SettingError(f"stop must be text or token ids (got {item!r})")
+    return tuple(item if isinstance(item, str) else int(item) for item in stops)
