@@ -26,6 +26,7 @@ BAD = [
     *((cls, "steps", value) for cls in CUT for value in (-1, None, *NOT_WHOLE)),
     *((cls, "blocks", value) for cls in CUT for value in (0, -1, None, *NOT_WHOLE)),
     *((cls, "uniform_mix", value) for cls in CUT for value in (-0.1, 1.1, math.inf, *NOT_NUMBERS)),
+    *((cls, "look_ahead", value) for cls in CUT for value in (0, -1, None, "all", *NOT_WHOLE)),
     *((EntropyCut, "beta", value) for value in (-0.1, 101, math.inf, *NOT_NUMBERS)),
     *((cls, "stop", value) for cls in EVERY for value in ("", (".", ""), None, 1.5, True, b"x", ("a", None), (1.0,))),
 ]
@@ -59,6 +60,7 @@ def test_infinite_alpha_needs_a_temperature(cls):
         *((cls, {"alpha": np.float32(2.5), "temperature": np.float64(0.5)}) for cls in POWER),
         *((cls, {"steps": 0, "blocks": 1, "uniform_mix": 0}) for cls in CUT),
         *((cls, {"steps": np.int64(3), "uniform_mix": 1}) for cls in CUT),
+        *((cls, {"look_ahead": ahead}) for cls in CUT for ahead in (1, 5, "auto")),
         *((EntropyCut, {"beta": beta}) for beta in (0, 0.5, 100)),
         (Standard, {"top_k": None}),
     ],
@@ -135,7 +137,8 @@ def test_samplers_are_values(cls):
     assert sampler == same
     assert hash(sampler) == hash(same)
     assert sampler != cls(max_new_tokens=64, stop="x")
-    assert sampler == pickle.loads(pickle.dumps(sampler)) == dataclasses.replace(sampler)
+    assert pickle.loads(pickle.dumps(sampler)) == sampler
+    assert dataclasses.replace(sampler) == sampler
     assert eval(repr(sampler)) == sampler
     with pytest.raises(dataclasses.FrozenInstanceError):
         sampler.max_new_tokens = 1
