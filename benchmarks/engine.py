@@ -96,12 +96,11 @@ def compare_speed(model, counts, new_tokens, repeats, slots, length):
         ours, theirs = [], []
         for repeat in range(repeats):
             fresh = prompts_of(model, count, seed=repeat + 1)  # nothing is cached of these
-            runs = [
-                lambda p=fresh, r=repeat: ours.append(engine_seconds(engine, p, new_tokens, seed=1000 * r)),
-                lambda p=fresh: theirs.append(generate_seconds(model, p, new_tokens)),
-            ]
-            for run in runs if repeat % 2 else reversed(runs):
-                run()
+            for mine in (True, False) if repeat % 2 else (False, True):
+                if mine:
+                    ours.append(engine_seconds(engine, fresh, new_tokens, seed=1000 * repeat))
+                else:
+                    theirs.append(generate_seconds(model, fresh, new_tokens))
         ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
         speed = [count * new_tokens / statistics.median(seconds) for seconds in (ours, theirs)]
         table.add_row(
@@ -216,10 +215,11 @@ def main():
     warnings.simplefilter("ignore")
     loaded = load_model(args.model, dtype=args.dtype)
     console = Console()
-    threads = f"{torch.get_num_threads()} threads" if loaded.model.device.type == "cpu" else torch.cuda.get_device_name()
-    console.print(f"{loaded.name}, {loaded.model.dtype}, {threads}, torch {torch.__version__}; {args.repeats} runs each")
+    on_cpu = loaded.model.device.type == "cpu"
+    where = f"{torch.get_num_threads()} threads" if on_cpu else torch.cuda.get_device_name()
+    console.print(f"{loaded.name}, {loaded.model.dtype}, {where}, torch {torch.__version__}; {args.repeats} runs each")
     counts = args.requests
-    if loaded.model.device.type == "cpu":
+    if on_cpu:
         console.print(memory_when_full(loaded.model, 8, args.length))
     console.print(compare_speed(loaded.model, counts, args.new_tokens, args.repeats, max(counts), args.length))
     console.print(copy_against_prefill(loaded.model, args.length))

@@ -20,7 +20,7 @@ NextTokenProbs = Callable[[tuple[int, ...]], np.ndarray]
 
 
 def random_table(seed: int, vocab: int = 3, zeros: bool = False) -> NextTokenProbs:
-    """A model whose law differs at every context, with token 0 (the stop) common; sharp and flat contexts both occur."""
+    """A model whose law differs at every context, sharp or flat, with token 0 (the stop) common."""
     laws: dict[tuple[int, ...], np.ndarray] = {}
 
     def probs(context):

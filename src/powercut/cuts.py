@@ -31,6 +31,7 @@ class Uniform:
     """Every position weighs the same (the cut law of power sampling, arXiv 2510.14901)."""
 
     def __call__(self, entropy: FloatArray, previous: float = 0.0) -> FloatArray:
+        """Ones, whatever the entropies."""
         return np.ones_like(entropy)
 
 
@@ -41,6 +42,7 @@ class EntropyJump:
     beta: float
 
     def __call__(self, entropy: FloatArray, previous: float = 0.0) -> FloatArray:
+        """Each jump in entropy to the power of beta."""
         before = np.concatenate(((previous,), entropy[:-1]))
         jump: FloatArray = np.maximum(entropy - before, 0.0)
         return jump**self.beta
@@ -60,7 +62,8 @@ class CutLaw:
         uniform = np.full(len(entropy), 1 / len(entropy))
         if total == 0:
             return uniform
-        return (1 - self.uniform_mix) * (weights / total) + self.uniform_mix * uniform
+        mixture: FloatArray = (1 - self.uniform_mix) * (weights / total) + self.uniform_mix * uniform
+        return mixture
 
     def log_prob(self, weight: float, total: float, length: int) -> float:
         """log kappa(c), in nats, from w_c, the sum of all weights and the number of positions.

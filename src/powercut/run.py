@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -41,7 +41,7 @@ async def astream(
     chat: bool | None = None,
     system: str | None = None,
     observe: RunObserver | None = None,
-) -> AsyncIterator[Completion | Failure]:
+) -> AsyncGenerator[Completion | Failure, None]:
     """Draw ``n`` completions of each prompt and yield each as soon as it is done, in any order.
 
     At most ``engine.concurrency`` chains run at once; the rest wait their turn in order. Sample j of prompt i depends
@@ -91,7 +91,7 @@ async def asample(
                 raise outcome.error
             completions.append(outcome)
     finally:
-        await stream.aclose()  # type: ignore[attr-defined]  # an async generator
+        await stream.aclose()
     return sorted(completions, key=lambda c: (c.prompt_index, c.sample_index))
 
 

@@ -55,7 +55,8 @@ class Trace:
     @classmethod
     def empty(cls) -> Trace:
         """The trace of no tokens."""
-        return cls([], [], [], [])  # type: ignore[arg-type]  # __post_init__ makes them arrays
+        none = np.zeros(0)
+        return cls(none.astype(np.int64), none, none, none)
 
     @classmethod
     def join(cls, pieces: Iterable[Trace]) -> Trace:
@@ -65,8 +66,14 @@ class Trace:
             return cls.empty()
         if any(piece.finished for piece in pieces[:-1]):
             raise ValueError("nothing can follow a finished trace")
-        columns = (np.concatenate([getattr(piece, name) for piece in pieces]) for name, _ in _COLUMNS)
-        return cls(*columns, finished=pieces[-1].finished, prefilled=sum(piece.prefilled for piece in pieces))
+        return cls(
+            np.concatenate([piece.tokens for piece in pieces]),
+            np.concatenate([piece.logp for piece in pieces]),
+            np.concatenate([piece.logq for piece in pieces]),
+            np.concatenate([piece.entropy for piece in pieces]),
+            finished=pieces[-1].finished,
+            prefilled=sum(piece.prefilled for piece in pieces),
+        )
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -134,9 +134,7 @@ def test_an_error_in_keep_going_reaches_the_caller_alone(engine):
         raise ZeroDivisionError("mine")
 
     async def both():
-        return await asyncio.gather(
-            engine.extend(ask(1), bad), engine.extend(ask(2)), return_exceptions=True
-        )
+        return await asyncio.gather(engine.extend(ask(1), bad), engine.extend(ask(2)), return_exceptions=True)
 
     error, trace = asyncio.run(both())
     assert isinstance(error, ZeroDivisionError)

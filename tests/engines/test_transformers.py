@@ -86,7 +86,9 @@ def test_chains_of_cuts_in_few_slots_see_the_right_laws(top_k):
             )
             limit = int(rng.integers(1, 40))
             shown = []
-            tail = await engine.extend(request, lambda piece, shown=shown, limit=limit: shown.append(piece) or len(shown) < limit)
+            tail = await engine.extend(
+                request, lambda piece, shown=shown, limit=limit: shown.append(piece) or len(shown) < limit
+            )
             want = by_definition(engine.model, request.context, tail, top_k, 0.7)
             np.testing.assert_allclose((tail.logp, tail.logq, tail.entropy), want, atol=1e-9)
             if len(shown) < limit and rng.random() < 0.6:

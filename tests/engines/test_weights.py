@@ -214,7 +214,7 @@ def test_an_unreachable_hub_is_said_at_once(hub: Path) -> None:
     assert time.monotonic() - started < 10
 
 
-def test_the_bundled_models_hub_id_without_a_hub_is_the_bundled_model_and_says_so(hub: Path, small_bundle: Path) -> None:
+def test_without_a_hub_the_bundled_models_hub_id_is_the_bundled_model(hub: Path, small_bundle: Path) -> None:
     with pytest.warns(UserWarning, match="hub cannot be reached.*quantised to 4 bits"):
         assert load_model("HuggingFaceTB/SmolLM2-135M-Instruct").name == "smollm2"
 

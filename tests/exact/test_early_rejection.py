@@ -1,5 +1,6 @@
 """Early rejection changes nothing but the cost: the same chains, step for step and bit for bit."""
 
+import itertools
 import math
 
 import numpy as np
@@ -31,7 +32,9 @@ def test_chains_are_identical_step_for_step(settings):
     saved = 0
     probs = random_table(21, 5)
     results = {
-        early: chains(settings, early, probs, lambda i, j, e, early=early: paths[early].setdefault(j, []).append(e.trace))
+        early: chains(
+            settings, early, probs, lambda i, j, e, early=early: paths[early].setdefault(j, []).append(e.trace)
+        )
         for early in (True, False)
     }
     assert paths[True] == paths[False]  # every trace after every event, to the last bit
@@ -79,6 +82,6 @@ def test_the_partial_ratio_never_rises(settings):
             continue
         ratio = LogRatio(sampler.target, sampler.cut_law, x, cut)
         values = [ratio.add(y[t : t + 1]) for t in range(cut, len(y))]
-        assert all(b <= a for a, b in zip(values, values[1:], strict=False))
+        assert all(b <= a for a, b in itertools.pairwise(values))
         whole = LogRatio(sampler.target, sampler.cut_law, x, cut)
         assert whole.add(y[cut:]) == values[-1]  # however the proposal arrives, the same last value

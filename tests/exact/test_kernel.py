@@ -22,7 +22,9 @@ def make(cls, **settings):
     return cls(max_new_tokens=4, blocks=1, **settings)
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(f"{getattr(v, '__name__', v)}" for v in s.values()))
+@pytest.mark.parametrize(
+    "settings", SETTINGS, ids=lambda s: "-".join(f"{getattr(v, '__name__', v)}" for v in s.values())
+)
 def test_the_power_distribution_is_invariant(settings):
     sampler = make(**settings)
     for seed, vocab, top_k in [(1, 3, None), (2, 3, None), (3, 2, None), (4, 4, 2)]:

@@ -167,7 +167,7 @@ def test_the_registry_names_every_sampler():
         "entropy-cut": EntropyCut,
         "uniform-cut": UniformCut,
     }
-    assert SAMPLERS == named
+    assert dict(SAMPLERS) == named
     for cls in SAMPLERS.values():
         assert issubclass(cls, Sampler)
         assert all(field.metadata["help"].endswith(".") for field in dataclasses.fields(cls))

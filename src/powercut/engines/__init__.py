@@ -10,7 +10,6 @@ from powercut.engines.base import Engine
 from powercut.engines.huggingface import libraries
 from powercut.errors import SettingError
 
-
 Loader = Callable[..., Engine]
 
 

@@ -78,9 +78,7 @@ class NativeCaches:
     def _forward(self, lane: Lane, tokens: IntArray) -> torch.Tensor:
         lane.tokens = np.concatenate((lane.tokens, tokens))
         fed = tokens if lane.cache else lane.tokens
-        out = self.model(
-            input_ids=torch.tensor(fed, device=self.model.device)[None], use_cache=True, **lane.cache
-        )
+        out = self.model(input_ids=torch.tensor(fed, device=self.model.device)[None], use_cache=True, **lane.cache)
         # A model that returns no cache is given all its tokens again next time.
         lane.cache = {name: out[name] for name in _CACHE_NAMES if out.get(name) is not None}
         logits: torch.Tensor = out.logits[0, -1]

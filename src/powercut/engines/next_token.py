@@ -36,9 +36,9 @@ def next_token_law(logits: Any, temperature: Any) -> NextTokenLaw:
 
 
 def draw(logq: Any, uniform: Any) -> Any:
-    """Indices ``[rows]`` drawn from ``exp(logq)`` ``[rows, K]`` by inverting its distribution at ``uniform`` ``[rows]``.
+    """Indices ``[rows]`` drawn from ``exp(logq)`` ``[rows, K]`` by inverting its distribution function.
 
-    ``uniform`` is in [0, 1). A token of probability 0 is never drawn.
+    It is inverted at ``uniform`` ``[rows]``, in [0, 1). A token of probability 0 is never drawn.
     """
     xp = array_namespace(logq)
     cdf = xp.cumulative_sum(xp.exp(logq), axis=-1)
