@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import typer
 
@@ -110,7 +110,8 @@ def _annotation(name: str, owners: list[str]) -> Any:
     if typing.get_origin(hint) is tuple:
         text += " id:7 means token id 7."
         return Annotated[list[str] | None, typer.Option(flag(name), help=text, metavar="TEXT", **common)]
-    metavar = "|".join(["INTEGER" if int in _members(hint) else "FLOAT", *(["none"] if _optional(hint) else [])])
+    number = "INTEGER" if int in _members(hint) else "FLOAT"
+    metavar = "|".join([number, *_words(hint), *(["none"] if _optional(hint) else [])])
     return Annotated[str | None, typer.Option(flag(name), help=text, metavar=metavar, **common)]
 
 
@@ -136,12 +137,14 @@ def _read(name: str, text: Any, hint: Any) -> Any:
         return tuple(_read_stop(name, item) for item in text)
     if _optional(hint) and text.lower() in ("none", "all"):
         return _NULL
+    if text in _words(hint):
+        return text
     kind = int if int in _members(hint) else float
     try:
         return kind(text)
     except ValueError:
         what = "a whole number" if kind is int else "a number"
-        either = " or none" if _optional(hint) else ""
+        either = "".join(f" or {word}" for word in (*_words(hint), *(["none"] if _optional(hint) else [])))
         raise SettingError(f"{flag(name)} must be {what}{either} (got {text!r})") from None
 
 
@@ -155,7 +158,11 @@ def _read_stop(name: str, text: str) -> str | int:
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
+
+
+def _words(hint: Any) -> tuple[str, ...]:
+    return tuple(word for member in _members(hint) if typing.get_origin(member) is Literal for word in get_args(member))
 
 
 def _optional(hint: Any) -> bool:

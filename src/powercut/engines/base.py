@@ -89,6 +89,10 @@ class Engine(Protocol):
     concurrency: int
     usage: Usage
 
+    @property
+    def idle(self) -> int:
+        """How many more requests it could decode at once with those it has now."""
+
     def describe(self) -> str:
         """One line for people: the model, where it runs, the memory it takes."""
 

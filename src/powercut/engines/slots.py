@@ -233,7 +233,7 @@ class Slots:
         self._filled[rows] += len(tokens) // len(rows)
 
     def _own(self, session: Hashable | None) -> Lane | None:
-        own = (lane for lane in self.lanes if lane.session is session and session is not None and not lane.busy)
+        own = (lane for lane in self.lanes if not lane.busy and session is not None and lane.session == session)
         return next(own, None)
 
     def _shared(self, context: IntArray) -> IntArray:

@@ -1,4 +1,4 @@
-"""A model given by a function from token ids to probabilities: the engine of the exact tests and of the documentation."""
+"""A model given by a function from token ids to probabilities: the exact tests' and the documentation's engine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,13 @@ class TableEngine:
         self.stop_tokens = frozenset((eos_id,) if isinstance(eos_id, int) else eos_id or ())
         self.concurrency = concurrency
         self.usage = Usage()
+        self._running = 0
         self._law = lru_cache(maxsize=65536)(self._compute_law)
+
+    @property
+    def idle(self) -> int:
+        """How many more requests could run within ``concurrency``."""
+        return max(0, self.concurrency - self._running)
 
     def describe(self) -> str:
         """One line for people."""
@@ -50,24 +56,28 @@ class TableEngine:
             raise SettingError(f"stop={request.stop_strings[0]!r}: a table model has no text; give stop token ids")
 
     async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
-        """Draw tokens one by one; yields to other tasks after each. A table computes no context: nothing is prefilled."""
+        """Draw tokens one by one; yields to other tasks after each. Nothing is ever prefilled: a table needs no cache."""
         self.check(request)
         noise = np.random.default_rng(request.seed)
         stops = self.stop_tokens | request.stop_ids
         context = tuple(request.context.tolist())
         pieces: list[Trace] = []
-        while True:
-            tokens, law = self._law(context, request.temperature, request.top_k)
-            i = draw(law.logq, noise.random(1))
-            token = int(tokens[i[0]])
-            piece = Trace(tokens[i], law.logp[0, i], law.logq[0, i], law.entropy, finished=token in stops)
-            pieces.append(piece)
-            context += (token,)
-            self.usage.decoded += 1
-            going = keep_going is None or keep_going(piece)
-            if piece.finished or len(pieces) == request.max_new_tokens or not going:
-                return Trace.join(pieces)
-            await asyncio.sleep(0)
+        self._running += 1
+        try:
+            while True:
+                tokens, law = self._law(context, request.temperature, request.top_k)
+                i = draw(law.logq, noise.random(1))
+                token = int(tokens[i[0]])
+                piece = Trace(tokens[i], law.logp[0, i], law.logq[0, i], law.entropy, finished=token in stops)
+                pieces.append(piece)
+                context += (token,)
+                self.usage.decoded += 1
+                going = keep_going is None or keep_going(piece)
+                if piece.finished or len(pieces) == request.max_new_tokens or not going:
+                    return Trace.join(pieces)
+                await asyncio.sleep(0)
+        finally:
+            self._running -= 1
 
     def _compute_law(
         self, context: tuple[int, ...], temperature: float, top_k: int | None

@@ -130,6 +130,11 @@ class TransformersEngine:
         """Memory allocated for cached tokens, in bytes."""
         return self._cache.nbytes
 
+    @property
+    def idle(self) -> int:
+        """How many more requests could join the batch."""
+        return max(0, self.concurrency - len(self._active) - len(self._waiting))
+
     def describe(self) -> str:
         """One line: the model, where it runs, and the memory its cache takes."""
         weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
@@ -177,7 +182,7 @@ class TransformersEngine:
         try:
             while True:
                 # Whoever got a result just now may ask for more, and joins the next pass if it does.
-                for _ in range(2):
+                for _ in range(4):
                     await asyncio.sleep(0)
                 self._drop_cancelled()
                 if admitted := self._admit():

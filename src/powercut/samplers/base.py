@@ -108,6 +108,7 @@ class Draw:
         self._start = time.perf_counter()
         self._decoded = self._prefilled = 0
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._key = object()
 
     async def __aenter__(self) -> Draw:
         return self
@@ -143,9 +144,8 @@ class Draw:
         Calls that overlap should differ in ``lane``, so that the engine keeps a cache for each.
         """
         seed = int(rng.integers(2**63))
-        request = self._sampler.request(
-            self._prompt, kept.tokens, horizon=horizon, seed=seed, session=(id(self), lane)
-        )
+        session = (self._key, lane)
+        request = self._sampler.request(self._prompt, kept.tokens, horizon=horizon, seed=seed, session=session)
         tail = await self.engine.extend(request, keep_going)
         self._decoded += len(tail)
         self._prefilled += tail.prefilled
@@ -173,23 +173,24 @@ class Draw:
 
 
 def check_number(
-    name: str, value: Any, *, least: float, most: float = math.inf, whole: bool = False, otherwise: str = ""
+    name: str, value: Any, least: float, most: float = math.inf, *, whole: bool = False, otherwise: str = ""
 ) -> None:
     """Raise SettingError, naming the setting, unless ``value`` is a (whole) number from ``least`` to ``most``."""
     kinds = (int, np.integer) if whole else (int, float, np.number)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+    if isinstance(value, bool | np.complexfloating) or not isinstance(value, kinds) or not least <= value <= most:
         kind = "a whole number" if whole else "a number"
         limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
         raise SettingError(f"{name} must be {kind} {limits}{otherwise} (got {value!r})")
 
 
 def _check_stop(stop: Any) -> tuple[str | int, ...]:
-    """One stop, or several, as a tuple of strings and plain ints."""
-    several = isinstance(stop, Iterable) and not isinstance(stop, str | bytes)
-    stops = tuple(stop) if several else (stop,)
-    for item in stops:
+    if isinstance(stop, str | bytes | int | np.integer) or not isinstance(stop, Iterable):
+        stop = (stop,)
+    kept: list[str | int] = []
+    for item in stop:
+        if isinstance(item, bytes | bool) or not isinstance(item, str | int | np.integer):
+            raise SettingError(f"stop must be texts and token ids (got {item!r})")
         if item == "":
             raise SettingError("stop: a stop string cannot be empty; leave it out")
-        if isinstance(item, bool) or not isinstance(item, str | int | np.integer):
-            raise SettingError(f"stop must be text or token ids (got {item!r})")
-    return tuple(item if isinstance(item, str) else int(item) for item in stops)
+        kept.append(item if isinstance(item, str) else int(item))
+    return tuple(kept)

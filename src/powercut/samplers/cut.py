@@ -59,7 +59,7 @@ class _Cut(Sampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.look_ahead != AUTO:
-            check_number("look_ahead", self.look_ahead, least=1, whole=True, otherwise=", or 'auto'")
+            check_number("look_ahead", self.look_ahead, 1, whole=True, otherwise=", or 'auto'")
         check_temperature(self.alpha, self.temperature)
         if self.max_new_tokens % self.blocks:
             warnings.warn(
@@ -119,11 +119,15 @@ class _Cut(Sampler):
         flying: deque[_Flight] = deque()
         judged = 0
         while judged < len(rngs):
-            while len(flying) < min(self._ahead(draw), len(rngs) - judged):
-                i = judged + len(flying)
-                flight = _Flight(lane=i % MOST_AHEAD)
-                flight.outcome = draw.start(self._step(draw, current, stage, rngs[i], flight))
+            while len(flying) < len(rngs) - judged and self._room(draw, len(flying)):
+                taken = {flight.lane for flight in flying}
+                flight = _Flight(lane=min(set(range(len(taken) + 1)) - taken))
+                rng = rngs[judged + len(flying)]
+                flight.outcome = draw.start(self._step(draw, current, stage, rng, flight))
                 flying.append(flight)
+                if self.look_ahead == AUTO:
+                    for _ in range(2):  # until the engine has counted this one, and those of other chains
+                        await asyncio.sleep(0)
             tail, step = await flying.popleft().outcome
             judged += 1
             if step.accepted:
@@ -134,14 +138,13 @@ class _Cut(Sampler):
             draw.show(tail, current, stage=stage, stages=len(self.horizons), step=step)
         return current
 
-    def _ahead(self, draw: Draw) -> int:
-        """How many proposals may decode at once just now."""
-        if self.look_ahead != AUTO:
-            return int(self.look_ahead)
+    def _room(self, draw: Draw, flying: int) -> bool:
+        """Whether to decode one more proposal beside the ``flying`` ones."""
+        if not flying or self.look_ahead != AUTO:
+            return flying == 0 or flying < int(self.look_ahead)
         # The n-th proposal counts only if all before it are rejected; at this chance of that it is no longer worth it.
         rejection = 1 - (1 + sum(step.accepted for step in draw.steps)) / (2 + len(draw.steps))
-        useful = 1 + int(math.log(WORTH_DRAWING) / math.log(rejection))
-        return max(1, min(useful, MOST_AHEAD, draw.engine.idle))
+        return flying < MOST_AHEAD and rejection**flying >= WORTH_DRAWING and draw.engine.idle > 0
 
     async def _step(
         self, draw: Draw, current: Trace, stage: int, rng: np.random.Generator, flight: _Flight

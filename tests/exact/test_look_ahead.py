@@ -1,0 +1,77 @@
+"""Look-ahead changes nothing but latency and cost: the chains of look_ahead=1, step for step and bit for bit."""
+
+import pytest
+import torch
+
+import powercut as pc
+from powercut.engines.transformers import TransformersEngine
+from tests.enumeration import EOS, random_table
+from tests.models import tiny_model
+
+
+def table():
+    return pc.TableEngine(random_table(21, 5), EOS)
+
+
+def transformer():
+    model = tiny_model("llama", vocab_size=20, dtype=torch.float64)
+    return TransformersEngine(model, stop_tokens=[EOS], slots=8, context_length=64)
+
+
+def chains(engine, n, **settings):
+    paths = {}
+    sampler = pc.EntropyCut(
+        alpha=3, steps=9, blocks=3, max_new_tokens=24, top_k=5, uniform_mix=0.2, refine_finished=True, **settings
+    )
+    completions = pc.sample(
+        engine, sampler, [(1, 2)], n=n, seed=3, observe=lambda i, j, e: paths.setdefault(j, []).append(e.trace)
+    )
+    return completions, paths
+
+
+@pytest.mark.parametrize("early_reject", [True, False])
+@pytest.mark.parametrize("look_ahead", [2, 5, 30, "auto"])
+@pytest.mark.parametrize(("make", "n"), [(table, 12), (transformer, 2), (transformer, 12)])
+def test_chains_are_those_without_look_ahead(make, n, look_ahead, early_reject):
+    engine = make()
+    got, got_paths = chains(engine, n, look_ahead=look_ahead, early_reject=early_reject)
+    want, want_paths = chains(make(), n, early_reject=early_reject)
+    for a, b in zip(got, want, strict=True):
+        assert a.tokens.tolist() == b.tokens.tolist()
+        assert [(s.stage, s.cut, s.accepted, s.tokens_decoded) for s in a.steps] == [
+            (s.stage, s.cut, s.accepted, s.tokens_decoded) for s in b.steps
+        ]
+        assert 0 < b.stats.acceptance < 1
+        assert a.stats.tokens_decoded >= b.stats.tokens_decoded
+    if make is table:  # a transformer's last bits depend on the batch
+        assert [c.trace for c in got] == [c.trace for c in want]
+        assert got_paths == want_paths
+    # what was decoded in vain is accounted for too
+    assert sum(c.stats.tokens_decoded for c in got) == engine.usage.decoded
+    assert engine.idle == engine.concurrency
+
+
+def test_look_ahead_decodes_side_by_side():
+    most = 0
+    engine = table()
+
+    def observe(i, j, event):
+        nonlocal most
+        most = max(most, engine.concurrency - engine.idle)
+
+    sampler = pc.UniformCut(alpha=6, steps=20, blocks=1, max_new_tokens=12, top_k=5, look_ahead=4)
+    pc.sample(engine, sampler, [(1,)], seed=1, observe=observe)
+    assert most == 3  # one of the four has just been judged
+
+
+def test_auto_takes_what_is_idle_and_no_more():
+    engine = pc.TableEngine(random_table(21, 5), EOS, concurrency=6)
+    sampler = pc.UniformCut(alpha=6, steps=20, blocks=1, max_new_tokens=12, top_k=5, look_ahead="auto")
+    most = 0
+
+    def observe(i, j, event):
+        nonlocal most
+        most = max(most, engine._running)
+
+    pc.sample(engine, sampler, [(1,)], n=6, observe=observe)
+    assert 6 <= most <= 12  # while a chain is between two proposals another may take its place
