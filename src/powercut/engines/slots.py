@@ -27,7 +27,7 @@ PREFILL_CHUNK = 512
 """Most context tokens in one forward pass, so that activations stay small beside the cache."""
 
 
-class Unsupported(Exception):
+class Unsupported(Exception):  # noqa: N818  # the engine catches it and goes the slower way
     """The model's cache cannot be laid out in slots; the text says why."""
 
 

@@ -56,7 +56,7 @@ class TableEngine:
             raise SettingError(f"stop={request.stop_strings[0]!r}: a table model has no text; give stop token ids")
 
     async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
-        """Draw tokens one by one; yields to other tasks after each. Nothing is ever prefilled: a table needs no cache."""
+        """Draw tokens one by one; yields to other tasks after each. Nothing is prefilled: a table needs no cache."""
         self.check(request)
         noise = np.random.default_rng(request.seed)
         stops = self.stop_tokens | request.stop_ids

@@ -1,8 +1,8 @@
 """The embedded engine: a transformers model decoded with continuous batching, on the CPU or a GPU.
 
 Concurrent ``extend`` calls share each forward pass. A request joins the batch as soon as a lane is free and leaves it
-the moment it ends; the keys and values of prefixes seen before are reused (``slots.py``). The base law, the proposal and
-the entropy are computed in float64 from the model's logits (``next_token.py``).
+the moment it ends; the keys and values of prefixes seen before are reused (``slots.py``). The base law, the proposal
+and the entropy are computed in float64 from the model's logits (``next_token.py``).
 """
 
 from __future__ import annotations
@@ -57,16 +57,17 @@ class _Decode:
     def trace(self, start: int = 0) -> Trace:
         part = slice(start, self.count)
         prefilled = 0 if start else self.prefilled
-        return Trace(self.tokens[part], *self.laws[:, part], finished=self.finished, prefilled=prefilled)
+        logp, logq, entropy = self.laws[:, part]
+        return Trace(self.tokens[part], logp, logq, entropy, finished=self.finished, prefilled=prefilled)
 
 
 class TransformersEngine:
     """Decodes up to ``slots`` requests at once, each of up to ``context_length`` tokens, prompt included.
 
     ``model`` is a causal language model in evaluation mode; ``stop_tokens`` end a completion. The cache for
-    ``2 * slots * context_length`` tokens is allocated here (``cache_bytes``) and nothing later exceeds it; context_length
-    None means the model's own maximum, at most 4096. A model whose cache cannot be laid out so decodes one request at a
-    time, with a warning.
+    ``2 * slots * context_length`` tokens is allocated here (``cache_bytes``) and nothing later exceeds it;
+    context_length None means the model's own maximum, at most 4096. A model whose cache cannot be laid out so decodes
+    one request at a time, with a warning.
 
     Raises SettingError for sizes that the model or the machine cannot hold.
     """
@@ -88,7 +89,9 @@ class TransformersEngine:
         if slots < 1:
             raise SettingError(f"slots must be at least 1 (got {slots})")
         if context_length < 2 or (longest is not None and context_length > longest):
-            raise SettingError(f"context_length must be from 2 to {longest}, the model's maximum (got {context_length})")
+            raise SettingError(
+                f"context_length must be from 2 to {longest}, the model's maximum (got {context_length})"
+            )
         self.name = name
         self.text = text
         self.model = model
@@ -121,9 +124,7 @@ class TransformersEngine:
         loaded = load_model(model, device=device, dtype=dtype)
         text = None if loaded.tokenizer is None else TokenizerText(loaded.tokenizer)
         stops = loaded.stop_tokens
-        return cls(
-            loaded.model, text, stop_tokens=stops, slots=slots, context_length=context_length, name=loaded.name
-        )
+        return cls(loaded.model, text, stop_tokens=stops, slots=slots, context_length=context_length, name=loaded.name)
 
     @property
     def cache_bytes(self) -> int:
@@ -150,7 +151,8 @@ class TransformersEngine:
         if size > self.context_length:
             raise SettingError(
                 f"a prompt of {len(request.context)} tokens and max_new_tokens={request.max_new_tokens} exceed "
-                f"context_length={self.context_length}: shorten the prompt, lower max_new_tokens or raise context_length"
+                f"context_length={self.context_length}: "
+                "shorten the prompt, lower max_new_tokens or raise context_length"
             )
         if request.top_k is not None and request.top_k > self.vocab_size:
             raise SettingError(
@@ -254,7 +256,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _draw(self, works: Sequence[_Decode], scores: torch.Tensor, ids: torch.Tensor | None) -> None:
-        """Draw each request's next token from its scores ``[works, K]``; ``ids`` None: the whole vocabulary, in order."""
+        """Draw each request's next token from its scores ``[works, K]``; ``ids`` None: all tokens, in order."""
         device = scores.device
         temperature = torch.tensor([w.request.temperature for w in works], dtype=torch.float64, device=device)
         noise = torch.tensor([w.noise[w.count] for w in works], dtype=torch.float64, device=device)

@@ -1,0 +1,115 @@
+"""The contract: names, settings and defaults that users rely on. A change here is a change for them."""
+
+import dataclasses
+import inspect
+
+import pytest
+
+import powercut as pc
+
+ALL = """
+    Completion Engine EngineError EntropyCut Event Failure LowTemperature PowercutError Request Sampler SettingError
+    Standard Stats Step TableEngine Trace UniformCut asample astream load sample
+"""
+
+EVERY = {"max_new_tokens": 1024, "top_k": 50, "stop": ()}
+CUT = EVERY | {
+    "alpha": 4.0,
+    "steps": 10,
+    "blocks": 16,
+    "temperature": None,
+    "uniform_mix": 0.0,
+    "refine_finished": False,
+    "early_reject": True,
+    "look_ahead": 1,
+}
+SETTINGS = {
+    "Standard": EVERY,
+    "LowTemperature": EVERY | {"alpha": 4.0, "temperature": None},
+    "EntropyCut": CUT | {"beta": 4.0},
+    "UniformCut": CUT,
+}
+
+FIELDS = {
+    "Trace": "tokens logp logq entropy finished prefilled",
+    "Step": "stage cut log_accept accepted early tokens_decoded",
+    "Stats": "steps acceptance tokens_decoded tokens_prefilled seconds",
+    "Event": "stage stages step proposal trace",
+    "Completion": "trace stats steps text prompt_index sample_index",
+    "Failure": "prompt_index sample_index error",
+    "Request": "context max_new_tokens temperature top_k stop seed prompt_length session",
+}
+
+
+def names(kind):
+    return [field.name for field in dataclasses.fields(getattr(pc, kind))]
+
+
+def test_the_names_are_these():
+    assert pc.__all__ == ALL.split()
+    assert all(hasattr(pc, name) for name in pc.__all__)
+    assert pc.__version__
+
+
+@pytest.mark.parametrize("sampler", SETTINGS)
+def test_a_samplers_settings_have_these_defaults(sampler):
+    kind = getattr(pc, sampler)
+    assert {field.name: field.default for field in dataclasses.fields(kind)} == SETTINGS[sampler]
+    assert all(field.kw_only for field in dataclasses.fields(kind))
+    assert issubclass(kind, pc.Sampler)
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_data_has_these_fields(kind):
+    assert names(kind) == FIELDS[kind].split()
+    assert getattr(pc, kind).__dataclass_params__.frozen
+
+
+def test_a_completion_says_what_was_promised():
+    engine = pc.TableEngine(lambda context: [0.5, 0.25, 0.25], 0)
+    [c] = pc.sample(engine, pc.EntropyCut(blocks=2, max_new_tokens=8), [[1]], seed=0)
+    assert isinstance(c, pc.Completion)
+    assert c.text is None
+    assert c.tokens.ndim == 1
+    assert isinstance(c.logp, float)
+    assert isinstance(c.finished, bool)
+    assert isinstance(c.stats.acceptance, float)
+    assert c.stats.tokens_decoded >= len(c.tokens)
+    assert c.stats.tokens_prefilled == 0
+    assert c.stats.seconds > 0
+    assert c.stats.steps == len(c.steps) > 0
+    assert {type(step) for step in c.steps} == {pc.Step}
+
+
+@pytest.mark.parametrize("function", ["sample", "asample", "astream"])
+def test_sampling_takes_these_arguments(function):
+    parameters = inspect.signature(getattr(pc, function)).parameters
+    assert list(parameters)[:3] == ["engine", "sampler", "prompts"]
+    options = {name: p.default for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    assert options == {"n": 1, "seed": 0, "chat": None, "system": None, "observe": None}
+
+
+def test_asample_is_awaited():
+    assert inspect.iscoroutinefunction(pc.asample)
+
+
+def test_engines_load_by_name_or_default():
+    parameters = list(inspect.signature(pc.load).parameters.values())
+    assert (parameters[0].name, parameters[0].default) == ("model", None)
+
+
+def test_errors_are_one_family():
+    assert issubclass(pc.SettingError, pc.PowercutError)
+    assert issubclass(pc.SettingError, ValueError)
+    assert issubclass(pc.EngineError, pc.PowercutError)
+    assert issubclass(pc.EngineError, RuntimeError)
+
+
+def test_a_table_engine_is_an_engine():
+    engine = pc.TableEngine(lambda context: [1.0], None, concurrency=3)
+    assert (engine.name, engine.text, engine.concurrency, engine.idle) == ("table", None, 3, 3)
+    assert engine.usage.decoded == engine.usage.prefilled == engine.usage.reused == 0
+    assert isinstance(engine.describe(), str)
+    members = {name for name in vars(pc.Engine) if not name.startswith("_")} | set(pc.Engine.__annotations__)
+    assert members == {"name", "text", "concurrency", "usage", "idle", "describe", "check", "extend"}
+    assert all(hasattr(engine, name) for name in members)
