@@ -90,8 +90,8 @@ class Sampler(ABC):
     ) -> Completion:
         """Draw one completion of ``prompt`` (token ids ``[m]``) from ``engine``.
 
-        All randomness comes from ``rng``: step i uses its i-th spawned child and nothing else, so that no schedule of
-        concurrent work changes the result. ``observe`` is shown every Event as it happens.
+        All randomness comes from ``rng``: step i uses the i-th child of its seed and nothing else, so that no schedule
+        of concurrent work changes the result. ``observe`` is shown every Event as it happens.
         """
 
 
@@ -170,6 +170,14 @@ class Draw:
             seconds=time.perf_counter() - self._start,
         )
         return Completion(trace=trace, stats=stats, steps=steps)
+
+
+def spawn(rng: np.random.Generator, count: int) -> list[np.random.SeedSequence]:
+    """The next ``count`` children of the generator's seed."""
+    seeds = rng.bit_generator.seed_seq
+    if not isinstance(seeds, np.random.SeedSequence):
+        raise SettingError("rng must be made from a seed, as numpy.random.default_rng(seed) is")
+    return seeds.spawn(count)
 
 
 def check_number(

@@ -8,7 +8,6 @@ is already certain to be rejected is not decoded further, which changes no chain
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 import warnings
 from abc import abstractmethod
@@ -21,7 +20,7 @@ import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump, Uniform, Weights
 from powercut.engines.base import Engine
-from powercut.samplers.base import Draw, Observer, Sampler, check_number, setting
+from powercut.samplers.base import Draw, Observer, Sampler, check_number, setting, spawn
 from powercut.samplers.plain import check_temperature
 from powercut.target import LogRatio, Power
 from powercut.trace import Completion, IntArray, Step, Trace
@@ -100,17 +99,17 @@ class _Cut(Sampler):
         trace = Trace.empty()
         async with Draw(self, engine, prompt, observe) as draw:
             for stage, horizon in enumerate(self.horizons):
-                extension_rng, *step_rngs = rng.spawn(1 + self.steps)
+                extension_seed, *step_seeds = spawn(rng, 1 + self.steps)
                 if not trace.finished:
-                    tail = await draw.extend(trace, horizon, extension_rng)
+                    tail = await draw.extend(trace, horizon, np.random.default_rng(extension_seed))
                     trace = trace.splice(len(trace), tail)
                     draw.show(tail, trace, stage=stage, stages=len(self.horizons))
-                trace = await self._refine(draw, trace, stage, step_rngs)
+                trace = await self._refine(draw, trace, stage, step_seeds)
                 if trace.finished and not self.refine_finished:
                     break
             return await draw.complete(trace)
 
-    async def _refine(self, draw: Draw, current: Trace, stage: int, rngs: Sequence[np.random.Generator]) -> Trace:
+    async def _refine(self, draw: Draw, current: Trace, stage: int, seeds: Sequence[np.random.SeedSequence]) -> Trace:
         """The steps of one stage.
 
         Proposals of the next few steps decode at once from where the chain stands, and are judged in order. The first
@@ -118,11 +117,11 @@ class _Cut(Sampler):
         """
         flying: deque[_Flight] = deque()
         judged = 0
-        while judged < len(rngs):
-            while len(flying) < len(rngs) - judged and self._room(draw, len(flying)):
+        while judged < len(seeds):
+            while len(flying) < len(seeds) - judged and self._room(draw, len(flying)):
                 taken = {flight.lane for flight in flying}
                 flight = _Flight(lane=min(set(range(len(taken) + 1)) - taken))
-                rng = rngs[judged + len(flying)]
+                rng = np.random.default_rng(seeds[judged + len(flying)])  # the same draws each time a step is tried
                 flight.outcome = draw.start(self._step(draw, current, stage, rng, flight))
                 flying.append(flight)
                 if self.look_ahead == AUTO:
@@ -150,7 +149,6 @@ class _Cut(Sampler):
         self, draw: Draw, current: Trace, stage: int, rng: np.random.Generator, flight: _Flight
     ) -> tuple[Trace, Step]:
         """One step of the kernel at the stage's horizon: the proposal's tail, and what became of it."""
-        rng = copy.deepcopy(rng)  # the same draws each time the step is tried
         horizon = self.horizons[stage]
         cut = int(rng.choice(len(current), p=self.cut_law.probs(current.entropy)))
         # At alpha = inf a proposal must gain: A > 0 is A >= the smallest positive number.
