@@ -8,7 +8,7 @@ import pytest
 import powercut as pc
 
 ALL = """
-    Completion Engine EngineError EntropyCut Event Failure LowTemperature PowercutError Request Sampler SettingError
+    BudgetError Completion Engine EngineError EntropyCut Event Failure LowTemperature PowercutError Request Sampler SettingError
     Standard Stats Step TableEngine Trace UniformCut asample astream load sample
 """
 
@@ -86,7 +86,15 @@ def test_sampling_takes_these_arguments(function):
     parameters = inspect.signature(getattr(pc, function)).parameters
     assert list(parameters)[:3] == ["engine", "sampler", "prompts"]
     options = {name: p.default for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
-    assert options == {"n": 1, "seed": 0, "chat": None, "system": None, "observe": None}
+    assert options == {
+        "n": 1,
+        "seed": 0,
+        "chat": None,
+        "system": None,
+        "observe": None,
+        "concurrency": None,
+        "max_total_tokens": None,
+    }
 
 
 def test_asample_is_awaited():

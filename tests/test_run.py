@@ -196,7 +196,37 @@ def test_an_observer_that_raises_fails_its_chain_alone():
     assert kinds == {(0, 0): type(None), (1, 0): ZeroDivisionError}
 
 
-@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="the worker dies and its completion is awaited for ever")
+def test_concurrency_bounds_the_chains():
+    engine = Watched(concurrency=8)
+    collect(engine, [[1]], n=12, concurrency=3)
+    assert engine.most_busy == 3
+
+
+def test_a_token_budget_starts_no_chain_after_it_is_spent():
+    free = Watched()
+    whole = tokens(collect(free, [[1]], n=12))
+    engine = Watched()
+    outcomes = collect(engine, [[1]], n=12, concurrency=2, max_total_tokens=free.usage.decoded // 2)
+    done = [o for o in outcomes if isinstance(o, pc.Completion)]
+    late = [o for o in outcomes if isinstance(o, pc.Failure)]
+    assert done
+    assert late
+    assert all(isinstance(o.error, pc.BudgetError) and "max_total_tokens" in str(o.error) for o in late)
+    assert {o.sample_index for o in done} == set(range(len(done)))  # in order, and none cut short
+    assert all(tokens(done)[key] == whole[key] for key in tokens(done))
+    longest = max(c.stats.tokens_decoded for c in done)
+    assert engine.usage.decoded < free.usage.decoded // 2 + 2 * longest
+
+
+def test_a_request_that_the_engine_drops_is_a_failure():
+    class Dropping(Watched):
+        async def extend(self, request, keep_going=None):
+            raise asyncio.CancelledError
+
+    (outcome,) = collect(Dropping(), [[1]])
+    assert isinstance(outcome.error, pc.EngineError)
+
+
 def test_text_that_cannot_be_decoded_is_a_failure():
     class Broken(Letters):
         def decode(self, tokens):
@@ -207,7 +237,7 @@ def test_text_that_cannot_be_decoded_is_a_failure():
 
     engine = Watched()
     engine.text = Broken()
-    [outcome] = asyncio.run(asyncio.wait_for(all_of_them(), 0.5))
+    [outcome] = asyncio.run(asyncio.wait_for(all_of_them(), 30))
     assert isinstance(outcome, pc.Failure)
 
 
@@ -293,7 +323,7 @@ def test_a_bad_count_or_seed_is_refused(options):
     ((name, value),) = options.items()
 
     async def in_time():
-        await asyncio.wait_for(pc.asample(engine, SAMPLER, [[1]], **options), 0.5)
+        await asyncio.wait_for(pc.asample(engine, SAMPLER, [[1]], **options), 30)
 
     with pytest.raises(pc.SettingError, match=rf"^{name} must be .*at least \d \(got {value!r}\)$"):
         asyncio.run(in_time())

@@ -156,7 +156,7 @@ def test_a_trace_has_no_hash():
         ([1, 2], [0], [0, 0], [0, 0]),
         ([1], [0], [0], [0, 0]),
         ([[1]], [[0]], [[0]], [[0]]),
-        pytest.param((1, 0.0, 0.0, 0.0), marks=pytest.mark.xfail(strict=True, reason="scalars pass the check")),
+        (1, 0.0, 0.0, 0.0),
         (1, [0.0], [0.0], [0.0]),
     ],
 )

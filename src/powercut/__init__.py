@@ -5,7 +5,7 @@ from importlib.metadata import version
 from powercut.engines import load
 from powercut.engines.base import Engine, Request
 from powercut.engines.table import TableEngine
-from powercut.errors import EngineError, PowercutError, SettingError
+from powercut.errors import BudgetError, EngineError, PowercutError, SettingError
 from powercut.run import Failure, asample, astream, sample
 from powercut.samplers import EntropyCut, LowTemperature, Sampler, Standard, UniformCut
 from powercut.trace import Completion, Event, Stats, Step, Trace
@@ -13,6 +13,7 @@ from powercut.trace import Completion, Event, Stats, Step, Trace
 __version__ = version("powercut")
 
 __all__ = [
+    "BudgetError",
     "Completion",
     "Engine",
     "EngineError",

@@ -11,3 +11,7 @@ class SettingError(PowercutError, ValueError):
 
 class EngineError(PowercutError, RuntimeError):
     """An engine that cannot be loaded, or that failed while decoding."""
+
+
+class BudgetError(PowercutError):
+    """A completion that was not started because the tokens allowed for the run were spent."""

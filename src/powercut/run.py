@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from powercut.engines.base import Engine
-from powercut.errors import SettingError
+from powercut.errors import BudgetError, EngineError, SettingError
 from powercut.samplers.base import Sampler
 from powercut.text import Prompt, encode_prompt, trim_stop
 from powercut.trace import Completion, Event, IntArray
@@ -41,27 +41,40 @@ async def astream(
     chat: bool | None = None,
     system: str | None = None,
     observe: RunObserver | None = None,
+    concurrency: int | None = None,
+    max_total_tokens: int | None = None,
 ) -> AsyncGenerator[Completion | Failure, None]:
     """Draw ``n`` completions of each prompt and yield each as soon as it is done, in any order.
 
-    At most ``engine.concurrency`` chains run at once; the rest wait their turn in order. Sample j of prompt i depends
-    on ``(seed, i, j)`` alone. ``chat`` None puts a string into the model's chat template if it has one, True insists
+    At most ``concurrency`` chains (None: as many requests as the engine decodes at once) run side by side; the rest
+    wait their turn in order, and no chain waits for another otherwise. Once the engine has decoded
+    ``max_total_tokens`` tokens no further chain starts: those running end in their own time, the others fail with
+    BudgetError. Sample j of prompt i depends on ``(seed, i, j)`` alone. ``chat`` None puts a string into the model's chat template if it has one, True insists
     on it, False never does; ``system`` is the system message. Closing the iterator cancels what is still running.
 
     Raises SettingError, before anything is sampled, if a prompt or a setting cannot be used.
     """
     _check_whole("n", n, 1)
     _check_whole("seed", seed, 0)
+    for name, value in (("concurrency", concurrency), ("max_total_tokens", max_total_tokens)):
+        if value is not None:
+            _check_whole(name, value, 1)
     encoded = _encode(engine, sampler, prompts, chat, system)
     work = ((i, j) for i in range(len(encoded)) for j in range(n))
     done: asyncio.Queue[Completion | Failure] = asyncio.Queue()
+    spent_before = engine.usage.decoded
 
     async def worker() -> None:
         for i, j in work:  # one generator shared by all workers: each takes the next chain when it is free
-            done.put_nowait(await _draw_one(engine, sampler, encoded[i], seed, i, j, observe))
+            if max_total_tokens is not None and engine.usage.decoded - spent_before >= max_total_tokens:
+                reason = f"not started: the {max_total_tokens} tokens of max_total_tokens are spent"
+                done.put_nowait(Failure(i, j, BudgetError(reason)))
+            else:
+                done.put_nowait(await _draw_one(engine, sampler, encoded[i], seed, i, j, observe))
 
     total = len(encoded) * n
-    workers = [asyncio.create_task(worker()) for _ in range(min(engine.concurrency, total))]
+    chains = engine.concurrency if concurrency is None else concurrency
+    workers = [asyncio.create_task(worker()) for _ in range(min(chains, total))]
     try:
         for _ in range(total):
             yield await done.get()
@@ -81,10 +94,23 @@ async def asample(
     chat: bool | None = None,
     system: str | None = None,
     observe: RunObserver | None = None,
+    concurrency: int | None = None,
+    max_total_tokens: int | None = None,
 ) -> list[Completion]:
     """``sample``, inside an event loop."""
     completions: list[Completion] = []
-    stream = astream(engine, sampler, prompts, n=n, seed=seed, chat=chat, system=system, observe=observe)
+    stream = astream(
+        engine,
+        sampler,
+        prompts,
+        n=n,
+        seed=seed,
+        chat=chat,
+        system=system,
+        observe=observe,
+        concurrency=concurrency,
+        max_total_tokens=max_total_tokens,
+    )
     try:
         async for outcome in stream:
             if isinstance(outcome, Failure):
@@ -105,19 +131,35 @@ def sample(
     chat: bool | None = None,
     system: str | None = None,
     observe: RunObserver | None = None,
+    concurrency: int | None = None,
+    max_total_tokens: int | None = None,
 ) -> list[Completion]:
     """Draw ``n`` completions of each prompt; returns them prompt by prompt.
 
     A prompt is a string, a list of chat messages, or a sequence of token ids. The same ``seed`` gives the same
     completions; sample j of prompt i does not depend on how many others there are. ``chat`` None puts a string into
     the model's chat template if it has one, True insists on it, False never does; ``system`` is the system message.
-    ``observe(prompt_index, sample_index, event)`` is called as the chains move. Works inside a running event loop too
+    ``observe(prompt_index, sample_index, event)`` is called as the chains move; ``concurrency`` and
+    ``max_total_tokens`` bound the chains at once and the tokens decoded, as for ``astream``. Works inside a running event loop too
     (a notebook), in a thread of its own.
 
     Raises SettingError, before anything is sampled, if a prompt or a setting cannot be used, and the first
     EngineError if decoding fails. ``astream`` keeps the other completions then.
     """
-    return run(asample(engine, sampler, prompts, n=n, seed=seed, chat=chat, system=system, observe=observe))
+    return run(
+        asample(
+            engine,
+            sampler,
+            prompts,
+            n=n,
+            seed=seed,
+            chat=chat,
+            system=system,
+            observe=observe,
+            concurrency=concurrency,
+            max_total_tokens=max_total_tokens,
+        )
+    )
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -168,13 +210,18 @@ def _encode(
 async def _draw_one(
     engine: Engine, sampler: Sampler, prompt: IntArray, seed: int, i: int, j: int, observe: RunObserver | None
 ) -> Completion | Failure:
+    """One completion with its text, or why there is none. Only a cancellation from outside gets through."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i, j)))
     try:
         completion = await sampler(engine, prompt, rng, None if observe is None else lambda event: observe(i, j, event))
+        text = None
+        if engine.text is not None:
+            stops = [stop for stop in sampler.stop if isinstance(stop, str)]
+            text = trim_stop(engine.text.decode(completion.tokens.tolist()), stops)
+        return replace(completion, text=text, prompt_index=i, sample_index=j)
     except Exception as error:
         return Failure(i, j, error)
-    text = None
-    if engine.text is not None:
-        stops = [stop for stop in sampler.stop if isinstance(stop, str)]
-        text = trim_stop(engine.text.decode(completion.tokens.tolist()), stops)
-    return replace(completion, text=text, prompt_index=i, sample_index=j)
+    except asyncio.CancelledError:
+        if (task := asyncio.current_task()) is None or task.cancelling():
+            raise
+        return Failure(i, j, EngineError("the engine dropped the request"))

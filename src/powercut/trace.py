@@ -46,8 +46,8 @@ class Trace:
     def __post_init__(self) -> None:
         for name, dtype in _COLUMNS:
             object.__setattr__(self, name, read_only(getattr(self, name), dtype))
-        shape = (len(self.tokens),) if self.tokens.ndim else ()
-        if not shape == self.tokens.shape == self.logp.shape == self.logq.shape == self.entropy.shape:
+        shapes = {self.tokens.shape, self.logp.shape, self.logq.shape, self.entropy.shape}
+        if len(shapes) > 1 or self.tokens.ndim != 1:
             raise ValueError("a trace needs four one-dimensional arrays of the same length")
         if self.finished and not len(self.tokens):
             raise ValueError("an empty trace cannot be finished: the token that completes the stop belongs to it")

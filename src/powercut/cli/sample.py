@@ -39,6 +39,12 @@ def sample(
     sampler: Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLERS)}.")] = DEFAULT_SAMPLER,
     n: Annotated[int, typer.Option("-n", help="Completions of each prompt.")] = 1,
     seed: Annotated[int, typer.Option(help="The same seed gives the same completions.")] = 0,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Chains at once; as many as the engine decodes at once if not given.")
+    ] = None,
+    max_total_tokens: Annotated[
+        int | None, typer.Option(help="Start no further completion once so many tokens have been decoded.")
+    ] = None,
     file: Annotated[
         str | None,
         typer.Option(
@@ -106,7 +112,8 @@ def sample(
         raise SettingError(f"--seed must be a whole number of at least 0 (got {seed})")
     if output is not None and save_trace is not None and output.absolute() == save_trace.absolute():
         raise SettingError("--output and --save-trace name the same file")
-    job = Job(sampler, built, asked, n=n, seed=seed, chat=chat, system=system)
+    bounds = given(concurrency=concurrency, max_total_tokens=max_total_tokens)
+    job = Job(sampler, built, asked, n=n, seed=seed, chat=chat, system=system, bounds=bounds)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     with contextlib.ExitStack() as stack:
         out = trace = None

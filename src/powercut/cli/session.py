@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from rich.console import Console
@@ -38,6 +38,7 @@ class Job:
     seed: int
     chat: bool | None
     system: str | None
+    bounds: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -95,6 +96,7 @@ class Session:
             chat=job.chat,
             system=job.system,
             observe=observe,
+            **job.bounds,
         )
         try:
             with progress:

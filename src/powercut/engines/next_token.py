@@ -31,7 +31,8 @@ def next_token_law(logits: Any, temperature: Any) -> NextTokenLaw:
     p = xp.exp(logp)
     # p log p is 0 where p is 0, not the NaN of 0 * -inf.
     entropy = -xp.sum(p * xp.where(p == 0, xp.zeros_like(p), logp), axis=-1)
-    logq = _log_normalised(xp, logp / temperature[:, None])
+    # The largest score is made 0 before it is divided: no temperature, however low, makes it overflow.
+    logq = _log_normalised(xp, (logp - xp.max(logp, axis=-1, keepdims=True)) / temperature[:, None])
     return NextTokenLaw(logp, logq, entropy)
 
 

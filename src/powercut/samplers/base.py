@@ -53,6 +53,8 @@ class Sampler(ABC):
     def __post_init__(self) -> None:
         for name, info in self.__dataclass_fields__.items():
             value, rule = getattr(self, name), info.metadata
+            if isinstance(info.default, bool) and not isinstance(value, bool | np.bool_):
+                raise SettingError(f"{name} must be True or False (got {value!r})")
             if rule.get("at_least") is not None and not (value is None and rule["optional"]):
                 check_number(name, value, least=rule["at_least"], most=rule["at_most"], whole=rule["whole"])
         object.__setattr__(self, "stop", _check_stop(self.stop))
