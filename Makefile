@@ -22,7 +22,7 @@ demo: $(VENV)/.demo ## Sample one completion from SmolLM2-135M-Instruct with Ent
 	$(BIN)/powercut sample "$(QUESTION)" --max-new-tokens 128 --blocks 8 --steps 8
 
 test: $(VENV)/.dev ## Run the tests
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
 
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check

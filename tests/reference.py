@@ -22,7 +22,7 @@ def capped_log_accept(sampler, x, y, cut):
 class LengthCapped(UniformCut):
     """UniformCut with the capped step."""
 
-    async def _step(self, draw, current, stage, horizon, rng):
+    async def _step(self, draw, current, stage, rng, flight):
         cut = int(rng.choice(len(current), p=self.cut_law.probs(current.entropy)))
         log_u = math.log1p(-rng.random())
         tail = await draw.extend(current[:cut], len(current), rng)
