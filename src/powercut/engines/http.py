@@ -1,0 +1,335 @@
+"""The engine for a model behind HTTP: vLLM, SGLang or llama.cpp's server. This is how one outgrows one machine.
+
+The servers draw the tokens; what they tell of the most likely ones at each position gives the exact laws
+(``top_k.py``). Closing a stream frees the server's work at once, which is all that early rejection needs.
+
+A stream that breaks is taken up where it broke, on the same server or another: the next request's context is what
+arrived so far, and its noise comes from a seed of its own. That is exact in law whatever the server is: given the
+tokens that arrived, the rest is drawn from its conditional law by fresh noise. Starting again from the same seed would
+be right only on a server that repeats itself to the last bit, which none does across batches and restarts; and the old
+seed after a longer context would repeat noise that the tokens already depend on. The price: a completion during which
+a server went away is not the one that its seed gives otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Collection, Hashable, Iterable, Sequence
+from contextlib import aclosing
+from typing import cast
+
+import httpx
+
+from powercut.engines.base import KeepGoing, Request, Usage
+from powercut.engines.http_api import KEYS, Api, UnavailableError
+from powercut.engines.http_decode import Decode
+from powercut.engines.http_dialects import Chunk
+from powercut.engines.http_start import Server, check_log_probs, model_ids, open_server
+from powercut.engines.http_text import find_text
+from powercut.engines.stops import StopWatch
+from powercut.errors import EngineError, SettingError
+from powercut.text import Text
+from powercut.trace import Trace
+
+log = logging.getLogger("powercut")
+
+_SESSIONS = 16384  # so many chains are remembered with their server
+_LONGEST_PAUSE = 10.0  # seconds between two attempts
+
+
+class HttpEngine:
+    """Draws from ``servers`` that serve one model; made by ``load``.
+
+    ``local_text`` says that ``text`` costs no call to a server. At most ``top_k`` log-probabilities were asked for in
+    the checks; more are checked when first wanted. ``retry_for`` and ``backoff`` are in seconds.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        text: Text | None = None,
+        *,
+        local_text: bool = False,
+        stop_tokens: Collection[int] = (),
+        concurrency: int = 64,
+        top_k: int = 50,
+        retry_for: float = 120.0,
+        backoff: float = 0.5,
+    ) -> None:
+        self.name = servers[0].model
+        self.text = text
+        self.concurrency = concurrency * len(servers)
+        self.usage = Usage()
+        self.servers = tuple(servers)
+        self.stop_tokens = frozenset(stop_tokens)
+        self._seen_stops: set[int] = set(stop_tokens)
+        self._local_text, self._top_k = local_text, top_k
+        self._retry_for, self._backoff = retry_for, backoff
+        self._pinned: OrderedDict[Hashable, Server] = OrderedDict()
+        self._clients: _Clients = {}
+
+    @classmethod
+    def load(
+        cls,
+        url: str,
+        *,
+        model: str | None = None,
+        tokenizer: str | None = None,
+        stop_tokens: Iterable[int] = (),
+        concurrency: int = 64,
+        top_k: int = 50,
+        connect_timeout: float = 10.0,
+        read_timeout: float = 300.0,
+        retry_for: float = 120.0,
+        backoff: float = 0.5,
+    ) -> HttpEngine:
+        """Check the servers at ``url``, base URLs as in ``http://HOST:PORT/v1`` with commas between them.
+
+        ``model`` is its name there (None: the only one). ``tokenizer`` is a folder or hub id (None: the server's
+        folder if this machine has it too, else the server's endpoints; stop strings need one here). ``stop_tokens``
+        end a completion besides those that the server knows. ``concurrency``: requests at once to each server.
+        ``connect_timeout`` and ``read_timeout`` (between two tokens, waiting in the server's queue included) are in
+        seconds. A server that is away is tried for ``retry_for`` seconds, first after ``backoff``, then less often.
+        The key is read from POWERCUT_API_KEY, else OPENAI_API_KEY.
+
+        Raises EngineError or SettingError, in one line, for a server that is away, serves another model, or whose
+        log-probabilities are not raw or fewer than ``top_k``.
+        """
+        if concurrency < 1:
+            raise SettingError(f"concurrency must be at least 1 (got {concurrency})")
+        servers = []
+        for root in _roots(url):
+            servers.append(open_server(Api(root, connect=connect_timeout, read=read_timeout), model, top_k))
+            model = servers[0].model
+        engine = cls(
+            servers,
+            stop_tokens=tuple(stop_tokens),
+            concurrency=concurrency,
+            top_k=top_k,
+            retry_for=retry_for,
+            backoff=backoff,
+        )
+        for server in reversed(servers):  # each is checked; the first one's stays
+            engine.text, engine._local_text = find_text(
+                server.api,
+                server.model,
+                server.root,
+                tokenizer=tokenizer,
+                llama=server.dialect.name == "llama.cpp",
+                hidden=engine._seen_stops,
+            )
+        return engine
+
+    @property
+    def idle(self) -> int:
+        """How many more requests could run within ``concurrency``."""
+        return max(0, self.concurrency - sum(server.running for server in self.servers))
+
+    def describe(self) -> str:
+        """One line: the model, the servers, and how they are spoken to."""
+        where = ", ".join(server.api.root for server in self.servers)
+        kinds = ", ".join(sorted({server.dialect.name for server in self.servers}))
+        return f"{self.name} at {where} ({kinds}), up to {self.concurrency} requests at once"
+
+    def check(self, request: Request) -> None:
+        """Raise SettingError if ``request`` cannot fit or asks for what the servers do not give.
+
+        A top_k above all before it is tried out on each server; EngineError if that fails otherwise.
+        """
+        if request.top_k is None:
+            raise SettingError(
+                "top_k=None: a server tells of the most likely tokens only; give a number (50 is usual), "
+                "or use the transformers engine"
+            )
+        if request.stop_strings and not self._local_text:
+            raise SettingError(
+                f"stop={request.stop_strings[0]!r}: stop strings need the model's tokenizer on this machine; "
+                "give its folder or hub id as tokenizer, or give stop token ids"
+            )
+        size = len(request.context) + request.max_new_tokens
+        longest = min((s.context_length for s in self.servers if s.context_length is not None), default=size)
+        if size > longest:
+            raise SettingError(
+                f"a prompt of {len(request.context)} tokens and max_new_tokens={request.max_new_tokens} exceed "
+                f"the server's context of {longest}: shorten the prompt, or lower max_new_tokens"
+            )
+        if request.top_k > self._top_k:
+            for server in self.servers:
+                check_log_probs(server, request.top_k)
+            self._top_k = request.top_k
+
+    async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
+        """Draw tokens until a stop, ``max_new_tokens``, or ``keep_going`` returning False (see ``Engine.extend``).
+
+        Broken streams and servers that fail are tried again for as long as ``retry_for`` says, counted from the last
+        token; then it raises EngineError.
+        """
+        self.check(request)
+        work = Decode(request, keep_going, StopWatch(request, self.stop_tokens, self.text))
+        server = self._pick(request.session)
+        since, attempt = time.monotonic(), 0
+        while True:
+            before = work.count
+            server.running += 1
+            try:
+                if server.away:
+                    await self._check_model(server)
+                await self._decode(server, work)
+            except UnavailableError as error:
+                if not work.done:
+                    if work.count > before:
+                        since, attempt = time.monotonic(), 0
+                    if (waited := time.monotonic() - since) >= self._retry_for:
+                        raise EngineError(f"{error}; given up after {waited:.0f} seconds (retry_for)") from error
+                    self._note_away(server, error)
+            finally:
+                server.running -= 1
+            if work.done:
+                if work.stop_seen is not None:
+                    self._seen_stops.add(work.stop_seen)
+                return work.trace()
+            server = self._pick(request.session, but=server)
+            if server.away:
+                await asyncio.sleep(min(self._backoff * 2.0**attempt, _LONGEST_PAUSE))
+                attempt += 1
+
+    async def _decode(self, server: Server, work: Decode) -> None:
+        """Ask for what is missing, and take it in as it comes. Raises UnavailableError if the stream breaks."""
+        request, apart = work.rest(), server.dialect.end_apart
+        where = f"{server.api.root} ({server.dialect.name})"
+        held: Chunk | None = None
+        end: str | None = None
+        received = prefilled = 0
+        try:
+            async with aclosing(self._chunks(server, request)) as chunks:
+                async for chunk in chunks:
+                    if not received:
+                        prefilled = len(request.context)  # unless the server says better, or nothing at all
+                    prefilled = prefilled if chunk.prefilled is None else chunk.prefilled
+                    received += len(chunk.tokens)
+                    self.usage.decoded += len(chunk.tokens)
+                    end = chunk.end or end
+                    if chunk.total is not None and chunk.total > received:
+                        raise EngineError(
+                            f"{where} hides some of the tokens that it draws (llama-server does so inside characters "
+                            "of several bytes): use vLLM or SGLang for such text"
+                        )
+                    # Where only the next event tells whether a token was the last, each waits for it.
+                    ready, held = (held, chunk) if apart else (chunk, None)
+                    if ready is not None and len(ready.tokens) and not work.done:
+                        work.take(ready, stop=chunk.end == "stop")
+                    if work.done and end is None:  # else what follows are the server's counts
+                        if held is not None and not work.finished:
+                            work.take_unseen(held)
+                        return
+        finally:
+            work.prefilled += prefilled
+            self.usage.prefilled += prefilled
+            self.usage.reused += len(request.context) - prefilled if received else 0
+        if work.done:
+            return
+        if end == "length":
+            raise EngineError(f"{where} ended {request.max_new_tokens - received} tokens early: is its context full?")
+        if end == "stop":
+            raise EngineError(f"{where} hides the token that ends a completion; it must return it like any other")
+        raise UnavailableError(f"{where} broke off its answer" + (f" ({end})" if end else ""))
+
+    async def _chunks(self, server: Server, request: Request) -> AsyncGenerator[Chunk, None]:
+        """What the server streams. Closing this closes the stream, and the server drops the request."""
+        api, dialect = server.api, server.dialect
+        payload = dialect.payload(server.model, request, sorted(self.stop_tokens | request.stop_ids))
+        received = 0
+        with api.failures():
+            async with self._client().stream("POST", api.root + dialect.path, json=payload) as response:
+                if response.status_code != 200:
+                    api.check(response.status_code, await response.aread())
+                async with aclosing(cast(AsyncGenerator[str, None], response.aiter_lines())) as lines:
+                    async for line in lines:
+                        if (event := api.event(line)) is None:
+                            continue
+                        try:
+                            chunk = dialect.parse(event, received)
+                        except (KeyError, TypeError, ValueError) as error:
+                            raise EngineError(f"{api.root}: no answer of {dialect.name} ({error!r})") from error
+                        received += len(chunk.tokens)
+                        yield chunk
+
+    async def _check_model(self, server: Server) -> None:
+        """A server that was away may come back as another. Raises UnavailableError if it has not come back."""
+        with server.api.failures():
+            response = await self._client().get(server.api.root + "/v1/models")
+            server.api.check(response.status_code, response.content)
+            names = model_ids(response.json())
+        if server.model not in names:
+            raise EngineError(f"{server.api.root} came back and serves {', '.join(names)}, not {server.model}")
+        if server.away:
+            server.away = False
+            log.info("%s answers again", server.api.root)
+
+    def _note_away(self, server: Server, error: UnavailableError) -> None:
+        server.away_until = time.monotonic() + _LONGEST_PAUSE
+        if not server.away:
+            server.away = True
+            log.warning("%s; chains wait, and go on when it answers (for %g seconds)", error, self._retry_for)
+
+    def _pick(self, session: Hashable | None, but: Server | None = None) -> Server:
+        """The session's server, which has its prefixes; else the least busy of those that are not away."""
+        now = time.monotonic()
+        pinned = None if session is None else self._pinned.get(session)
+        if pinned is None or pinned is but or pinned.away:
+            others = [server for server in self.servers if server is not but] or self.servers
+            pinned = min(others, key=lambda server: (server.away and now < server.away_until, server.running))
+        if session is not None:
+            self._pinned[session] = pinned
+            self._pinned.move_to_end(session)
+            if len(self._pinned) > _SESSIONS:
+                self._pinned.popitem(last=False)
+        return pinned
+
+    def _client(self) -> httpx.AsyncClient:
+        """The running loop's client: it belongs to one loop, and pc.sample makes a new one each time."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            api = self.servers[0].api
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+            client = httpx.AsyncClient(timeout=api.timeout, headers=api.headers, limits=limits)
+            keeper = loop.create_task(_close_with_loop(client, self._clients), name="powercut-http")
+            self._clients[loop] = client, keeper
+            dropped = weakref.finalize(self, lambda: loop.call_soon_threadsafe(keeper.cancel))
+            dropped.atexit = False
+            keeper.add_done_callback(lambda _: dropped.detach())
+        return self._clients[loop][0]
+
+
+_Clients = dict[asyncio.AbstractEventLoop, tuple[httpx.AsyncClient, "asyncio.Task[None]"]]
+
+
+async def _close_with_loop(client: httpx.AsyncClient, clients: _Clients) -> None:
+    """Wait for the end of the loop, which cancels what still runs in it, or of the engine; then close the client."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        clients.pop(asyncio.get_running_loop(), None)
+        await client.aclose()
+
+
+def _roots(urls: str) -> list[str]:
+    """The servers' addresses without path. Raises SettingError for what is no base URL."""
+    roots = []
+    for url in filter(None, (part.strip() for part in urls.split(","))):
+        try:
+            parsed = httpx.URL(url)
+        except httpx.InvalidURL:
+            parsed = httpx.URL("")
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise SettingError(f"{url} is no base URL: give http://HOST:PORT/v1, or several with commas between them")
+        if parsed.userinfo or parsed.query:
+            raise SettingError(f"put no key into the URL of {parsed.host}: set {KEYS[0]} in the environment")
+        roots.append(str(parsed).rstrip("/").removesuffix("/v1"))
+    if len(set(roots)) < len(roots) or not roots:
+        raise SettingError("give each server once")
+    return roots

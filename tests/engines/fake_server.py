@@ -1,0 +1,311 @@
+"""A small server that speaks as vLLM, llama.cpp and SGLang do, with a table for a model, and with faults to order.
+
+Same seed, same tokens: it draws as TableEngine does, so that a client can be compared with one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+
+from powercut.engines.next_token import draw, next_token_law
+
+OWNERS = {"generate": "vllm", "completions": "vllm", "llama": "llamacpp", "sglang": "sglang"}
+PATHS = {
+    "generate": "/inference/v1/generate",
+    "completions": "/v1/completions",
+    "llama": "/completion",
+    "sglang": "/generate",
+}
+
+
+class DropError(Exception):
+    """Close the connection in the middle of the answer."""
+
+
+@dataclass
+class FakeServer:
+    """``probs(context)`` is the model, ``eos`` its stop token; used as ``with FakeServer(...) as server``.
+
+    ``drops``: after how many tokens each coming request's stream is dropped. ``failures``: how many coming requests
+    get HTTP 500. ``hold_after``: after how many tokens every stream stands still until the server is killed. ``seen``
+    are the payloads of all requests for tokens; ``aborted`` is set once a client went away in the middle of an answer;
+    ``running`` counts the answers under way.
+    """
+
+    probs: Callable[[tuple[int, ...]], Any]
+    eos: int = 0
+    kind: str = "completions"
+    model: str = "fake"
+    max_logprobs: int = 1000
+    processed: bool = False
+    log_probs: bool = True
+    hide_stop: bool = False
+    tokenizer: Any = None
+    key: str | None = None
+    chunk: int = 1
+    cumulative: bool = True
+    cached: int | None = None
+    max_model_len: int | None = None
+    drops: list[int] = field(default_factory=list)
+    failures: int = 0
+    hold_after: int | None = None
+    seen: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    running: int = 0
+    most_running: int = 0
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        self.aborted, self.idle = threading.Event(), threading.Event()
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> FakeServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def start(self) -> None:
+        self.killed = threading.Event()
+        handler = type("Handler", (_Handler,), {"fake": self})
+        self.connections: set[socket.socket] = set()
+        self.http = _Server(("127.0.0.1", self.port), handler)
+        self.port = self.http.server_address[1]
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Kill it: nothing listens any more, and every connection is cut."""
+        self.killed.set()
+        self.http.shutdown()
+        self.http.socket.close()
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self.http.server_close()  # waits for the threads
+        self.thread.join()
+
+    def answer(self, context: tuple[int, ...], n: int, temperature: float, top_k: int, seed: int, stops: set[int]):
+        """Draw up to ``n`` tokens: (token, [(id, log-probability), ...], end) each."""
+        noise = np.random.default_rng(seed)
+        for i in range(n):
+            probs = np.asarray(self.probs(context), dtype=float)
+            with np.errstate(divide="ignore"):
+                logprobs = np.log(probs)
+            top = np.sort(np.argsort(-probs, kind="stable")[:top_k])
+            law = next_token_law(logprobs[top][None], np.array([temperature]))
+            token = int(top[draw(law.logq, noise.random(1))[0]])
+            given = law.logq[0] if self.processed else logprobs[top]
+            end = "stop" if token in stops else "length" if i == n - 1 else None
+            yield token, [(int(t), max(float(v), -9999.0)) for t, v in zip(top, given, strict=True)], end
+            if end:
+                return
+            context += (token,)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # server_close waits for them
+    block_on_close = True
+    allow_reuse_address = True
+    request_queue_size = 256
+
+
+class _Handler(BaseHTTPRequestHandler):
+    fake: FakeServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def setup(self):
+        super().setup()
+        self.fake.connections.add(self.connection)
+
+    def finish(self):
+        self.fake.connections.discard(self.connection)
+        with contextlib.suppress(OSError):
+            super().finish()
+
+    def handle(self):
+        with contextlib.suppress(OSError):  # the client went away, or the server was killed
+            super().handle()
+
+    def log_message(self, *_):
+        pass
+
+    def reply(self, status, body):
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def refuse(self, status, message):
+        self.reply(status, {"error": {"message": message, "type": "Error", "code": status}})
+
+    def authorised(self):
+        self.fake.headers.append(dict(self.headers))
+        if self.fake.key is None or self.headers.get("Authorization") == f"Bearer {self.fake.key}":
+            return True
+        self.refuse(401, f"wrong key: {self.headers.get('Authorization')}")
+        return False
+
+    def do_GET(self):
+        if not self.authorised():
+            return
+        if self.path != "/v1/models":
+            self.reply(404, {"detail": "Not Found"})
+            return
+        card = {"id": self.fake.model, "object": "model", "owned_by": OWNERS[self.fake.kind], "root": "/nowhere/fake"}
+        self.reply(200, {"object": "list", "data": [{**card, "max_model_len": self.fake.max_model_len}]})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        fake = self.fake
+        if not self.authorised():
+            return
+        if fake.tokenizer is not None and self.path in ("/tokenize", "/detokenize", "/apply-template"):
+            self.reply(200, self.text(body))
+            return
+        if self.path != PATHS[fake.kind]:
+            self.reply(404, {"detail": "Not Found"})
+            return
+        if fake.failures:
+            fake.failures -= 1
+            self.refuse(500, "out of order")
+            return
+        if body.get("model", fake.model) != fake.model:
+            self.refuse(404, f"The model `{body['model']}` does not exist.")
+            return
+        context, n, temperature, top_k, seed, stops = read(fake.kind, body)
+        if top_k > fake.max_logprobs:
+            self.refuse(
+                400, f"Requested sample logprobs of {top_k}, which is greater than max allowed: {fake.max_logprobs}"
+            )
+            return
+        with fake.lock:
+            fake.seen.append(body)
+            fake.running += 1
+            fake.most_running = max(fake.running, fake.most_running)
+            drop = fake.drops.pop(0) if fake.drops and n > 1 else None
+        killed = fake.killed
+        try:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            drawn = []
+            for piece in fake.answer(tuple(context), n, temperature, top_k, seed, stops | {fake.eos}):
+                if len(drawn) == drop:
+                    raise DropError
+                if len(drawn) == fake.hold_after:
+                    killed.wait()
+                    raise DropError
+                drawn.append(piece)
+                if len(drawn) % fake.chunk == 0 or piece[2]:
+                    new = drawn[(len(drawn) - 1) // fake.chunk * fake.chunk :]
+                    for event in write(fake, new, drawn, len(context)):
+                        self.send(f"data: {json.dumps(event)}\n\n")
+            if fake.kind != "llama":
+                self.send("data: [DONE]\n\n")
+            self.wfile.write(b"0\r\n\r\n")
+        except DropError:
+            self.close_connection = True
+        except OSError:
+            fake.aborted.set()
+            self.close_connection = True
+        finally:
+            with fake.lock:
+                fake.running -= 1
+
+    def send(self, text):
+        data = text.encode()
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+    def text(self, body):
+        tokenizer, llama = self.fake.tokenizer, self.fake.kind == "llama"
+        if self.path == "/detokenize":
+            return {"content" if llama else "prompt": tokenizer.decode(body["tokens"], skip_special_tokens=False)}
+        if "messages" in body:
+            rendered = tokenizer.apply_chat_template(body["messages"], add_generation_prompt=True, tokenize=False)
+            return {"prompt": rendered} if llama else {"tokens": tokenizer.encode(rendered)}
+        return {"tokens": tokenizer.encode(body["content" if llama else "prompt"])}
+
+
+def read(kind, body):
+    """What a request asks for: context, tokens, temperature, top_k, seed, stops."""
+    if kind == "llama":
+        return (
+            body["prompt"],
+            body["n_predict"],
+            body["temperature"],
+            body["top_k"],
+            body["seed"],
+            set(),
+        )
+    if kind == "sglang":
+        sampling = body["sampling_params"]
+        names = ("max_new_tokens", "temperature", "top_k", "sampling_seed", "stop_token_ids")
+        context = body["input_ids"]
+    else:
+        sampling = body["sampling_params"] if kind == "generate" else body
+        names = ("max_tokens", "temperature", "top_k", "seed", "stop_token_ids")
+        context = body["token_ids" if kind == "generate" else "prompt"]
+    *rest, stops = (sampling[name] for name in names)
+    return context, *rest, set(stops)
+
+
+def write(fake, new, drawn, prompt):
+    """The events that tell of the tokens ``new``, the last of ``drawn``."""
+    tokens, rows, end = [t for t, _, _ in new], [row for _, row, _ in new], new[-1][2]
+    if fake.hide_stop and end == "stop":
+        tokens, rows = tokens[:-1], rows[:-1]
+    usage = {"prompt_tokens": prompt, "completion_tokens": len(drawn) - (fake.hide_stop and end == "stop")}
+    if fake.kind == "generate":
+        content = [
+            {"token_id": t, "logprob": dict(row)[t], "top_logprobs": [{"token_id": i, "logprob": v} for i, v in row]}
+            for t, row in zip(tokens, rows, strict=True)
+        ]
+        choice = {"index": 0, "token_ids": tokens, "finish_reason": end}
+        choice["logprobs"] = {"content": content} if fake.log_probs else None
+        yield {"choices": [choice], "usage": usage}
+    elif fake.kind == "completions":
+        choice = {"index": 0, "text": "", "token_ids": tokens, "finish_reason": end, "logprobs": None}
+        if fake.log_probs:
+            choice["logprobs"] = {
+                "tokens": [f"token_id:{t}" for t in tokens],
+                "token_logprobs": [dict(row)[t] for t, row in zip(tokens, rows, strict=True)],
+                "top_logprobs": [{f"token_id:{i}": v for i, v in row} for row in rows],
+            }
+        yield {"choices": [choice], "usage": usage}
+    elif fake.kind == "llama":
+        for i, (t, row) in enumerate(zip(tokens, rows, strict=True)):
+            entry = {"id": t, "logprob": dict(row)[t], "top_logprobs": [{"id": i, "logprob": v} for i, v in row]}
+            event = {"tokens": [t], "stop": False, "tokens_predicted": len(drawn) - len(new) + i + 1}
+            yield {**event, "completion_probabilities": [entry]} if fake.log_probs else event
+        if end:
+            last = {"tokens": [], "stop": True, "stop_type": "limit" if end == "length" else "eos"}
+            yield {**last, "tokens_predicted": len(drawn), "timings": {"prompt_n": prompt - (fake.cached or 0)}}
+    else:
+        told = drawn if fake.cumulative else new
+        meta = {"prompt_tokens": prompt, "completion_tokens": len(drawn), "finish_reason": end and {"type": end}}
+        if fake.log_probs:
+            meta["output_token_logprobs"] = [[dict(row)[t], t, None] for t, row, _ in told]
+            meta["output_top_logprobs"] = [[[v, i, None] for i, v in row] for _, row, _ in told]
+        if fake.cached is not None:
+            meta["cached_tokens"] = fake.cached
+        yield {"text": "", "output_ids": [t for t, _, _ in told], "meta_info": meta}
+    if end and fake.kind in ("generate", "completions"):
+        details = {} if fake.cached is None else {"prompt_tokens_details": {"cached_tokens": fake.cached}}
+        yield {"choices": [], "usage": {**usage, **details}}

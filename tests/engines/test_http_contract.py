@@ -1,0 +1,16 @@
+"""The engine contract for the http engine, with a fake server of each kind behind it."""
+
+import pytest
+
+import powercut as pc
+from tests.engines.fake_server import FakeServer
+from tests.engines.test_contract import *  # noqa: F403
+from tests.enumeration import random_table
+
+
+@pytest.fixture(params=["completions", "generate", "llama", "sglang"])
+def engine(request, monkeypatch):
+    for name in ("POWERCUT_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with FakeServer(random_table(1, 6), kind=request.param) as server:
+        yield pc.load(server.url, top_k=4, concurrency=16)
