@@ -8,7 +8,7 @@ from typing import Any
 
 from powercut.engines.base import Engine
 from powercut.engines.huggingface import libraries
-from powercut.errors import SettingError
+from powercut.errors import EngineError, SettingError
 
 Loader = Callable[..., Engine]
 
@@ -20,27 +20,44 @@ def _transformers() -> Loader:
     return TransformersEngine.load
 
 
-ENGINES: dict[str, Callable[[], Loader]] = {"transformers": _transformers}
+def _http() -> Loader:
+    try:
+        from powercut.engines.http import HttpEngine
+    except ImportError as error:
+        raise EngineError(f"asking a server needs httpx ({error}): pip install 'powercut[http]'") from error
+    return HttpEngine.load
+
+
+ENGINES: dict[str, Callable[[], Loader]] = {
+    "transformers": _transformers,
+    "http": _http,
+    "https": _http,
+}
 """Loaders by the prefix that selects them, as in ``transformers:MODEL``. A new engine is one file and one line here."""
 
 
 def select(model: str | None) -> tuple[str, str | None]:
     """The engine that ``model`` asks for (``transformers`` unless it has an engine's prefix), and the rest of it."""
     prefix, colon, rest = (model or "").partition(":")
+    if rest.startswith("//") and prefix in ("http", "https"):
+        return prefix, model  # URLs stay whole
     return (prefix, rest or None) if colon and prefix in ENGINES else ("transformers", model)
 
 
-def load(model: str | None = None, **options: Any) -> Engine:
+def load(name: str | None = None, /, **options: Any) -> Engine:
     """Load a model: a hub id, a local folder, or None for the bundled SmolLM2-135M-Instruct.
 
-    ``PREFIX:MODEL`` selects another engine than transformers. ``options`` are the engine's own settings (for
+    ``PREFIX:MODEL`` selects another engine than transformers, a URL (``http://HOST:PORT/v1``, several with commas
+    between them) the servers there, whose ``model`` may be named. ``options`` are the engine's own settings (for
     transformers: ``device``, ``dtype``, ``slots``, ``context_length``).
 
     Raises EngineError when the model or the engine's extra is missing, SettingError for an unusable option.
     """
-    engine, name = select(model)
+    if name is None:
+        name = options.pop("model", None)
+    engine, rest = select(name)
     loader = ENGINES[engine]()
     unknown = sorted(options.keys() - signature(loader).parameters.keys())
     if unknown:
         raise SettingError(f"the {engine} engine has no option {unknown[0]}")
-    return loader(name, **options)
+    return loader(rest, **options)
