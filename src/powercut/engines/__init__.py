@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any
 
 from powercut.engines.base import Engine
@@ -20,6 +20,12 @@ def _transformers() -> Loader:
     return TransformersEngine.load
 
 
+def _vllm() -> Loader:
+    from powercut.engines.vllm import VllmEngine  # vLLM itself is imported by its loader
+
+    return VllmEngine.load
+
+
 def _http() -> Loader:
     try:
         from powercut.engines.http import HttpEngine
@@ -30,6 +36,7 @@ def _http() -> Loader:
 
 ENGINES: dict[str, Callable[[], Loader]] = {
     "transformers": _transformers,
+    "vllm": _vllm,
     "http": _http,
     "https": _http,
 }
@@ -49,7 +56,7 @@ def load(name: str | None = None, /, **options: Any) -> Engine:
 
     ``PREFIX:MODEL`` selects another engine than transformers, a URL (``http://HOST:PORT/v1``, several with commas
     between them) the servers there, whose ``model`` may be named. ``options`` are the engine's own settings (for
-    transformers: ``device``, ``dtype``, ``slots``, ``context_length``).
+    transformers: ``device``, ``dtype``, ``slots``, ``context_length``; for vllm: any of vLLM's engine arguments).
 
     Raises EngineError when the model or the engine's extra is missing, SettingError for an unusable option.
     """
@@ -57,7 +64,9 @@ def load(name: str | None = None, /, **options: Any) -> Engine:
         name = options.pop("model", None)
     engine, rest = select(name)
     loader = ENGINES[engine]()
-    unknown = sorted(options.keys() - signature(loader).parameters.keys())
-    if unknown:
+    parameters = signature(loader).parameters
+    takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
+    unknown = sorted(options.keys() - parameters.keys())
+    if unknown and not takes_any:
         raise SettingError(f"the {engine} engine has no option {unknown[0]}")
     return loader(rest, **options)

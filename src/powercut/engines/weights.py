@@ -21,7 +21,7 @@ from powercut.engines.huggingface import libraries, one_line, quiet
 from powercut.engines.models import ModelInfo, list_models
 from powercut.errors import EngineError, SettingError
 
-__all__ = ["DEFAULT_MODEL", "LoadedModel", "ModelInfo", "bundled_folder", "list_models", "load_model"]
+__all__ = ["DEFAULT_MODEL", "LoadedModel", "ModelInfo", "bundled_folder", "find_model", "list_models", "load_model"]
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -55,16 +55,7 @@ def load_model(name: str | None = None, *, device: str | None = None, dtype: str
     """
     if dtype is not None and dtype not in DTYPES:
         raise SettingError(f"dtype must be one of {', '.join(DTYPES)} (got {dtype!r})")
-    name = os.fspath(name) if name is not None else DEFAULT_MODEL
-    source, local = "", True
-    if name != DEFAULT_MODEL:
-        try:
-            source, local = _find(name)
-        except EngineError as error:
-            if name != HUB_ID or gguf_file() is None:
-                raise
-            warnings.warn(f"{error}; loading that, the same model quantised to 4 bits", stacklevel=2)
-            name = DEFAULT_MODEL
+    name, source, local = find_model(name)
     torch, _ = libraries()
     device = _check_device(torch, device)
     if dtype is None and torch.device(device).type == "cpu":
@@ -82,6 +73,24 @@ def load_model(name: str | None = None, *, device: str | None = None, dtype: str
         model = _load_weights(name, source, local, device, torch_dtype)
         tokenizer = _load_tokenizer(name, source, local)
     return _loaded(model, tokenizer, name)
+
+
+def find_model(name: str | None) -> tuple[str, str, bool]:
+    """A model's name, the folder or hub id to load ("" for the bundled one), and whether it is all on this machine.
+
+    The bundled model stands in for its original where the hub cannot be reached, with a warning.
+    Raises EngineError for a model that cannot be found.
+    """
+    name = os.fspath(name) if name is not None else DEFAULT_MODEL
+    if name == DEFAULT_MODEL:
+        return name, "", True
+    try:
+        return name, *_find(name)
+    except EngineError as error:
+        if name != HUB_ID or gguf_file() is None:
+            raise
+        warnings.warn(f"{error}; loading that, the same model quantised to 4 bits", stacklevel=3)
+        return DEFAULT_MODEL, "", True
 
 
 def _loaded(model: Any, tokenizer: Any | None, name: str) -> LoadedModel:
