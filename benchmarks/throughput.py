@@ -73,10 +73,12 @@ class Meter:
 
     @property
     def seconds(self):
+        """Wall time so far."""
         return self.samples[-1][0]
 
     @property
     def tokens(self):
+        """Tokens decoded so far."""
         return self.samples[-1][1]
 
     def rate(self, start, end):

@@ -8,8 +8,8 @@ import pytest
 import powercut as pc
 
 ALL = """
-    BudgetError Completion Engine EngineError EntropyCut Event Failure LowTemperature PowercutError Request Sampler SettingError
-    Standard Stats Step TableEngine Trace UniformCut asample astream load sample
+    BudgetError Completion Engine EngineError EntropyCut Event Failure LowTemperature PowercutError Request Sampler
+    SettingError Standard Stats Step TableEngine Trace UniformCut asample astream load sample
 """
 
 EVERY = {"max_new_tokens": 1024, "top_k": 50, "stop": ()}

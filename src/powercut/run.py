@@ -49,8 +49,9 @@ async def astream(
     At most ``concurrency`` chains (None: as many requests as the engine decodes at once) run side by side; the rest
     wait their turn in order, and no chain waits for another otherwise. Once the engine has decoded
     ``max_total_tokens`` tokens no further chain starts: those running end in their own time, the others fail with
-    BudgetError. Sample j of prompt i depends on ``(seed, i, j)`` alone. ``chat`` None puts a string into the model's chat template if it has one, True insists
-    on it, False never does; ``system`` is the system message. Closing the iterator cancels what is still running.
+    BudgetError. Sample j of prompt i depends on ``(seed, i, j)`` alone. ``chat`` None puts a string into the model's
+    chat template if it has one, True insists on it, False never does; ``system`` is the system message. Closing the
+    iterator cancels what is still running.
 
     Raises SettingError, before anything is sampled, if a prompt or a setting cannot be used.
     """
@@ -140,8 +141,8 @@ def sample(
     completions; sample j of prompt i does not depend on how many others there are. ``chat`` None puts a string into
     the model's chat template if it has one, True insists on it, False never does; ``system`` is the system message.
     ``observe(prompt_index, sample_index, event)`` is called as the chains move; ``concurrency`` and
-    ``max_total_tokens`` bound the chains at once and the tokens decoded, as for ``astream``. Works inside a running event loop too
-    (a notebook), in a thread of its own.
+    ``max_total_tokens`` bound the chains at once and the tokens decoded, as for ``astream``. Works inside a running
+    event loop too (a notebook), in a thread of its own.
 
     Raises SettingError, before anything is sampled, if a prompt or a setting cannot be used, and the first
     EngineError if decoding fails. ``astream`` keeps the other completions then.
