@@ -124,6 +124,25 @@ def test_errors_are_one_line_and_name_what_to_lower():
         assert "\n" not in message
 
 
+def test_of_pydantics_many_lines_one_is_shown():
+    class ValidationError(ValueError):
+        def __init__(self, *items):
+            self.items = items
+
+        def errors(self):
+            return list(self.items)
+
+    named = ValidationError(
+        {"loc": ("dtype", "literal"), "input": "float31", "msg": "Input should be 'auto'"},
+        {"loc": ("dtype", "class"), "input": "float31", "msg": "Input should be an instance of dtype"},
+    )
+    error = start_error(named, cpu=False)
+    assert isinstance(error, SettingError)
+    assert str(error) == "vLLM refuses its options: dtype='float31': Input should be 'auto'"
+    whole = ValidationError({"loc": (), "input": object(), "msg": "Value error, max_model_len (9) is\ntoo long"})
+    assert str(start_error(whole, cpu=False)).endswith("options: Value error, max_model_len (9) is too long")
+
+
 def test_the_environment_is_set_for_vllm_unless_the_user_has(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(vllm_start.importlib, "import_module", lambda name: name)

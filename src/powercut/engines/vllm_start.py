@@ -125,9 +125,9 @@ def start_error(error: BaseException, *, cpu: bool) -> PowercutError:
     if isinstance(error, PowercutError):
         return error
     details = getattr(error, "errors", None)  # pydantic's, which spreads over many lines
-    if callable(details):
-        messages = [str(item.get("msg", "")) for item in details()]
-        return SettingError(f"vLLM refuses its options: {one_line(ValueError('; '.join(messages)))}")
+    if callable(details) and (first := next(iter(details()), None)):
+        where = f"{first['loc'][0]}={first['input']!r}: " if first["loc"] else ""
+        return SettingError(f"vLLM refuses its options: {where}{one_line(ValueError(first['msg']))}")
     text = one_line(error)
     if "initialization failed" in text or "ngine core" in text:
         return EngineError(
