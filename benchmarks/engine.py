@@ -1,6 +1,6 @@
 """Tokens per second of the transformers engine against the library's own batched ``generate``, side by side.
 
-    python benchmarks/engine.py [--model M] [--requests 1 8 32 64] [--new-tokens 128] [--repeats 3]
+    python benchmarks/engine.py [--model M] [--requests 1 8 32 64] [--new-tokens 128] [--repeats 3] [--sections ...]
 
 Both decode the same prompts with the same model, temperature and top_k for the same number of tokens (stop tokens
 switched off), in turn, several times; the engine also computes log-probabilities and entropies. Then: what cuts cost in
@@ -210,6 +210,8 @@ def main():
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--chains", type=int, default=32)
+    parser.add_argument("--chain-tokens", type=int, default=64, help="max_new_tokens of the chains")
+    parser.add_argument("--sections", nargs="+", default=["memory", "decoding", "copying", "chains"])
     parser.add_argument("--length", type=int, default=512, help="context_length")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -218,12 +220,16 @@ def main():
     on_cpu = loaded.model.device.type == "cpu"
     where = f"{torch.get_num_threads()} threads" if on_cpu else torch.cuda.get_device_name()
     console.print(f"{loaded.name}, {loaded.model.dtype}, {where}, torch {torch.__version__}; {args.repeats} runs each")
-    counts = args.requests
-    if on_cpu:
-        console.print(memory_when_full(loaded.model, 8, args.length))
-    console.print(compare_speed(loaded.model, counts, args.new_tokens, args.repeats, max(counts), args.length))
-    console.print(copy_against_prefill(loaded.model, args.length))
-    console.print(chains_of_cuts(loaded.model, args.chains, args.new_tokens, args.length))
+    model, counts = loaded.model, args.requests
+    sections = {
+        "memory": lambda: memory_when_full(model, 8, args.length),
+        "decoding": lambda: compare_speed(model, counts, args.new_tokens, args.repeats, max(counts), args.length),
+        "copying": lambda: copy_against_prefill(model, args.length),
+        "chains": lambda: chains_of_cuts(model, args.chains, args.chain_tokens, args.length),
+    }
+    for name, section in sections.items():
+        if name in args.sections and (name != "memory" or model.device.type == "cpu"):
+            console.print(section())
 
 
 if __name__ == "__main__":
