@@ -3,16 +3,20 @@
     python benchmarks/throughput.py [--model vllm:smollm2] [--prompts FILE] [--count 64] [--concurrency 32]
 
 (a) lockstep batches, as published implementations run them: every step waits for the longest suffix of its batch, and
-nothing is rejected early; (b) powercut without early rejection; (c) powercut. Utilisation is decoded tokens/s over the
-engine's own rate at the same concurrency (plain generation), while the engine is full and in the tail apart. Prompts
-come from a JSON or JSON lines file with a field ``prompt`` or ``question``, or from a text file with one on each line.
+nothing is rejected early; (b) powercut without early rejection; (c) powercut; (d) powercut with look_ahead auto, which
+fills the tail. Utilisation is decoded tokens/s over the engine's own rate at the same concurrency (plain generation):
+over the whole run, while chains still wait for their start, in the tail after that, and over time in tenths of the run.
+Prompts come from a JSON or JSON lines file with a field ``prompt`` or ``question``, or from a text file with one on
+each line.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -137,11 +141,12 @@ def main():
     parser.add_argument("--max-new-tokens", type=int, default=192)
     parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--ways", default="abcd", help="which of them to run; ratios are to the first")
     args = parser.parse_args()
-    engine = pc.load(args.model, slots=args.concurrency, context_length=args.max_new_tokens + 576)
+    engine = pc.load(args.model, slots=args.concurrency, context_length=args.max_new_tokens + 832)
     prompts = read_prompts(args.prompts, args.count)
     common = {"max_new_tokens": args.max_new_tokens, "blocks": args.blocks, "steps": args.steps}
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(engine.describe())
     console.print(f"{args.count} prompts, at most {args.concurrency} at once, {common}")
 
@@ -149,27 +154,46 @@ def main():
     plain = pc.LowTemperature(max_new_tokens=args.max_new_tokens)
     meter, _, until = asyncio.run(run(engine, plain, prompts, args.concurrency))
     own_rate = meter.rate(0, until) if until else meter.tokens / meter.seconds
-    console.print(f"plain generation: {own_rate:.0f} tokens/s while full")
-    off, on = (pc.EntropyCut(**common, early_reject=early) for early in (False, True))
-    ways = [("(a) lockstep", run_lockstep, off), ("(b) no early rejection", run, off), ("(c) powercut", run, on)]
-    table = Table("", "seconds", "of (a)", "tokens", "utilisation", "while full", "in the tail", "mean log p")
-    seconds_a = None
-    for name, way, sampler in ways:
+    console.print(f"plain generation: {own_rate:.0f} tokens/s while full ({meter.seconds:.0f} s in all)")
+    ways = {
+        "(a) lockstep": (run_lockstep, pc.EntropyCut(**common, early_reject=False)),
+        "(b) no early rejection": (run, pc.EntropyCut(**common, early_reject=False)),
+        "(c) powercut": (run, pc.EntropyCut(**common)),
+        "(d) look_ahead auto": (run, pc.EntropyCut(**common, look_ahead="auto")),
+    }
+    table = Table("", "seconds", "of (a)", "tokens", "of (a)", "utilisation", "while full", "in the tail", "mean log p")
+    tenths = [f"{tenth}0%" for tenth in range(1, 11)]
+    over_time = Table("utilisation", *tenths, title="over time, in tenths of each run")
+    first = None
+    for name, (way, sampler) in ways.items():
+        if name[1] not in args.ways:
+            continue
         with console.status(name):
             meter, completions, until = asyncio.run(way(engine, sampler, prompts, args.concurrency))
-        seconds_a = seconds_a or meter.seconds
-        parts = [meter.tokens / meter.seconds, meter.rate(0, until), meter.rate(until, meter.seconds)]
+        first = first or meter
+        rates = [meter.tokens / meter.seconds, meter.rate(0, until), meter.rate(until, meter.seconds)]
         if way is run_lockstep:
-            parts[1:] = [float("nan")] * 2
+            rates[1:] = [float("nan")] * 2
+        log_p = sum(c.logp for c in completions) / len(completions)
         table.add_row(
             name,
             f"{meter.seconds:.0f}",
-            f"{meter.seconds / seconds_a:.2f}",
+            f"{meter.seconds / first.seconds:.2f}",
             f"{meter.tokens}",
-            *("-" if rate != rate else f"{rate / own_rate:.2f}" for rate in parts),
-            f"{sum(c.logp for c in completions) / len(completions):.1f}",
+            f"{meter.tokens / first.tokens:.2f}",
+            *(spell(rate / own_rate) for rate in rates),
+            f"{log_p:.1f}",
         )
+        ends = [meter.seconds * tenth / 10 for tenth in range(11)]
+        over_time.add_row(name, *(spell(meter.rate(*pair) / own_rate) for pair in itertools.pairwise(ends)))
+        console.print(f"{name}: {meter.seconds:.0f} s, {meter.tokens} tokens")
     console.print(table)
+    console.print(over_time)
+
+
+def spell(share):
+    """Two digits; a dash for what was not measured."""
+    return "-" if share != share else f"{share:.2f}"
 
 
 if __name__ == "__main__":
