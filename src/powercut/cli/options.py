@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from powercut.errors import SettingError
-from powercut.samplers import SAMPLERS, Sampler
+from powercut.samplers import SAMPLERS, Sampler, named
 
 DEFAULT_SAMPLER = "entropy-cut"
 
@@ -40,9 +37,6 @@ ContextFlag = Annotated[
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SPELT = {"True": "on", "False": "off", "None": "none"}
-
-_NULL = object()
-"""The value None, given on the command line; a flag that is not given is None itself."""
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -72,29 +66,13 @@ def build_sampler(name: str, settings: Mapping[str, Any]) -> Sampler:
 
     Raises SettingError for an unknown name, a flag that this sampler does not have, or a value it cannot use.
     """
-    if name not in SAMPLERS:
-        near = difflib.get_close_matches(name, SAMPLERS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise SettingError(f"there is no sampler {name!r}: {hint}the samplers are {', '.join(SAMPLERS)}")
-    kind = SAMPLERS[name]
-    hints = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for setting, text in given(**settings).items():
-        if setting not in hints:
-            raise SettingError(f"{flag(setting)} is a setting of {', '.join(_owners(setting))}, not of {name}")
-        value = _read(setting, text, hints[setting])
-        values[setting] = None if value is _NULL else value
-    return kind(**values)
-
-
-def _owners(setting: str) -> list[str]:
-    return [name for name, kind in SAMPLERS.items() if setting in kind.__dataclass_fields__]
+    return named.build_sampler(name, given(**settings), spell=flag)
 
 
 def _by_panel() -> list[tuple[str, list[str]]]:
     """Every setting with the samplers that have it; the most widely shared first, so that help panels follow suit."""
     names = dict.fromkeys(field.name for kind in SAMPLERS.values() for field in fields(kind))
-    owned = [(name, _owners(name)) for name in names]
+    owned = [(name, named.owners_of(name)) for name in names]
     return sorted(owned, key=lambda item: -len(item[1]))
 
 
@@ -110,8 +88,8 @@ def _annotation(name: str, owners: list[str]) -> Any:
     if typing.get_origin(hint) is tuple:
         text += " id:7 means token id 7."
         return Annotated[list[str] | None, typer.Option(flag(name), help=text, metavar="TEXT", **common)]
-    number = "INTEGER" if int in _members(hint) else "FLOAT"
-    metavar = "|".join([number, *_words(hint), *(["none"] if _optional(hint) else [])])
+    number = "INTEGER" if int in named.members(hint) else "FLOAT"
+    metavar = "|".join([number, *named.words(hint), *(["none"] if named.optional(hint) else [])])
     return Annotated[str | None, typer.Option(flag(name), help=text, metavar=metavar, **common)]
 
 
@@ -127,43 +105,3 @@ def _show_defaults(name: str, owners: list[str]) -> str:
     if len(shown) == 1:
         return f" Default: {next(iter(shown))}."
     return " Default: " + "; ".join(f"{text} ({', '.join(names)})" for text, names in shown.items()) + "."
-
-
-def _read(name: str, text: Any, hint: Any) -> Any:
-    """Read the value of a flag as the setting's type."""
-    if hint is bool:
-        return text
-    if typing.get_origin(hint) is tuple:
-        return tuple(_read_stop(name, item) for item in text)
-    if _optional(hint) and text.lower() in ("none", "all"):
-        return _NULL
-    if text in _words(hint):
-        return text
-    kind = int if int in _members(hint) else float
-    try:
-        return kind(text)
-    except ValueError:
-        what = "a whole number" if kind is int else "a number"
-        either = "".join(f" or {word}" for word in (*_words(hint), *(["none"] if _optional(hint) else [])))
-        raise SettingError(f"{flag(name)} must be {what}{either} (got {text!r})") from None
-
-
-def _read_stop(name: str, text: str) -> str | int:
-    if not text.startswith("id:"):
-        return text
-    try:
-        return int(text[3:])
-    except ValueError:
-        raise SettingError(f"{flag(name)} id:N must name a token id (got {text!r})") from None
-
-
-def _members(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
-
-
-def _words(hint: Any) -> tuple[str, ...]:
-    return tuple(word for member in _members(hint) if typing.get_origin(member) is Literal for word in get_args(member))
-
-
-def _optional(hint: Any) -> bool:
-    return type(None) in _members(hint)

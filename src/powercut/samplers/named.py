@@ -1,0 +1,85 @@
+"""A sampler from its name and from settings as people write them: command-line flags, ``key=value`` arguments."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args, get_type_hints
+
+from powercut.errors import SettingError
+from powercut.samplers import SAMPLERS, Sampler
+
+
+def build_sampler(name: str, settings: Mapping[str, Any], spell: Callable[[str], str] = str) -> Sampler:
+    """Build the sampler called ``name``; its own defaults hold for the settings that are not given.
+
+    Values are what they are, or texts: ``"4"``, ``"none"``, ``"false"``, and ``"id:7"`` for a token id among the stops.
+    ``spell`` turns a setting's name into what the user knows it by, for messages.
+
+    Raises SettingError for an unknown name, a setting that this sampler does not have, or a value it cannot use.
+    """
+    if name not in SAMPLERS:
+        near = difflib.get_close_matches(name, SAMPLERS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise SettingError(f"there is no sampler {name!r}: {hint}the samplers are {', '.join(SAMPLERS)}")
+    kind = SAMPLERS[name]
+    hints = get_type_hints(kind)
+    for setting in settings:
+        if setting not in hints:
+            owners = owners_of(setting)
+            what = (
+                f"is a setting of {', '.join(owners)}, not of {name}" if owners else "is not a setting of any sampler"
+            )
+            raise SettingError(f"{spell(setting)} {what}")
+    return kind(**{setting: _read(spell(setting), value, hints[setting]) for setting, value in settings.items()})
+
+
+def owners_of(setting: str) -> list[str]:
+    """The samplers that have ``setting``."""
+    return [name for name, kind in SAMPLERS.items() if setting in kind.__dataclass_fields__]
+
+
+def members(hint: Any) -> tuple[Any, ...]:
+    """The types that make up a type."""
+    return get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
+
+
+def words(hint: Any) -> tuple[str, ...]:
+    """The words that a type admits."""
+    return tuple(word for member in members(hint) if typing.get_origin(member) is Literal for word in get_args(member))
+
+
+def optional(hint: Any) -> bool:
+    """Whether a type admits None."""
+    return type(None) in members(hint)
+
+
+def _read(name: str, value: Any, hint: Any) -> Any:
+    """Read ``value`` as the setting's type."""
+    if typing.get_origin(hint) is tuple:
+        return tuple(_read_stop(name, item) for item in ([value] if isinstance(value, str | int) else value))
+    if hint is bool:
+        switches = {"true": True, "on": True, "false": False, "off": False}
+        return switches.get(value.lower(), value) if isinstance(value, str) else value
+    if value is None or value in words(hint):
+        return value
+    if optional(hint) and str(value).lower() in ("none", "all"):
+        return None
+    kind = int if int in members(hint) else float
+    try:
+        return kind(str(value))
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        either = "".join(f" or {word}" for word in (*words(hint), *(["none"] if optional(hint) else [])))
+        raise SettingError(f"{name} must be {what}{either} (got {value!r})") from None
+
+
+def _read_stop(name: str, stop: str | int) -> str | int:
+    if not isinstance(stop, str) or not stop.startswith("id:"):
+        return stop
+    try:
+        return int(stop[3:])
+    except ValueError:
+        raise SettingError(f"{name} id:N must name a token id (got {stop!r})") from None
