@@ -1,0 +1,1 @@
+"""What a paper would print of a run folder: tables, intervals, tests and plots."""
