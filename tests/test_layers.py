@@ -11,7 +11,7 @@ import powercut
 
 ROOT = Path(powercut.__file__).parent
 LAYERS = [
-    {"trace", "errors"},
+    {"trace", "errors", "jsonl"},
     {"text"},
     {"cuts", "target"},
     {"engines"},

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from powercut.cli.output import json_line, to_stdout
+from powercut.cli.output import to_stdout
+from powercut.jsonl import json_line
 
 _COLUMNS = ("name", "kind", "available", "detail", "how")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import stat
 import sys
@@ -13,10 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import typer
 
 from powercut.errors import PowercutError, SettingError
+from powercut.jsonl import json_line
 from powercut.samplers import Sampler
 from powercut.text import Text
 from powercut.trace import Completion, Event, Trace
@@ -94,11 +92,6 @@ class OutFile:
             data = data[os.write(self._descriptor, data) :]
 
 
-def json_line(fields: Mapping[str, Any]) -> str:
-    """One line of strict JSON: infinities become strings, NaN null."""
-    return json.dumps(_strict(fields), ensure_ascii=False, allow_nan=False) + "\n"
-
-
 def completion_fields(completion: Completion, run: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
     """Lay out a completion for JSON, with the run's own fields (sampler, settings, seed, model) and the prompt's."""
     return {
@@ -168,15 +161,3 @@ class InOrder:
         completion = self._waiting.pop(place)
         if completion is not None:
             self._show(completion)
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    return value

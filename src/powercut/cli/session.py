@@ -14,7 +14,6 @@ from powercut.cli.output import (
     TraceLog,
     Write,
     completion_fields,
-    json_line,
     run_fields,
     say,
 )
@@ -22,6 +21,7 @@ from powercut.cli.progress import Progress, figures
 from powercut.cli.prompts import Asked, shorten
 from powercut.engines.base import Engine
 from powercut.errors import PowercutError
+from powercut.jsonl import json_line
 from powercut.run import Failure, astream
 from powercut.samplers import Sampler
 from powercut.trace import Completion, Event
