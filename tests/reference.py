@@ -22,11 +22,20 @@ def capped_log_accept(sampler, x, y, cut):
 class LengthCapped(UniformCut):
     """UniformCut with the capped step."""
 
-    async def _step(self, draw, current, stage, rng, flight):
-        cut = int(rng.choice(len(current), p=self.cut_law.probs(current.entropy)))
+    @property
+    def kernel(self):
+        return _CappedKernel(self)
+
+
+@dataclass(frozen=True)
+class _CappedKernel:
+    sampler: LengthCapped
+
+    async def step(self, draw, current, horizon, rng, *, stage, lane, wanted):
+        cut = int(rng.choice(len(current), p=self.sampler.cut_law.probs(current.entropy)))
         log_u = math.log1p(-rng.random())
-        tail = await draw.extend(current[:cut], len(current), rng)
-        log_accept = capped_log_accept(self, current, current.splice(cut, tail), cut)
+        tail = await draw.extend(current[:cut], len(current), int(rng.integers(2**63)))
+        log_accept = capped_log_accept(self.sampler, current, current.splice(cut, tail), cut)
         return tail, Step(stage, cut, log_accept, log_accept >= log_u, False, len(tail))
 
 

@@ -7,12 +7,25 @@ from powercut.engines.base import Engine, Request
 from powercut.engines.table import TableEngine
 from powercut.errors import BudgetError, EngineError, PowercutError, SettingError
 from powercut.run import Failure, asample, astream, sample
-from powercut.samplers import EntropyCut, LowTemperature, Sampler, Standard, UniformCut
+from powercut.samplers import (
+    SMC,
+    TMC,
+    BestOfN,
+    EntropyCut,
+    LowTemperature,
+    PowerSMC,
+    Sampler,
+    Standard,
+    UniformCut,
+)
 from powercut.trace import Completion, Event, Stats, Step, Trace
 
 __version__ = version("powercut")
 
 __all__ = [
+    "SMC",
+    "TMC",
+    "BestOfN",
     "BudgetError",
     "Completion",
     "Engine",
@@ -21,6 +34,7 @@ __all__ = [
     "Event",
     "Failure",
     "LowTemperature",
+    "PowerSMC",
     "PowercutError",
     "Request",
     "Sampler",

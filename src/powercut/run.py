@@ -46,7 +46,7 @@ async def astream(
 ) -> AsyncGenerator[Completion | Failure, None]:
     """Draw ``n`` completions of each prompt and yield each as soon as it is done, in any order.
 
-    At most ``concurrency`` chains (None: as many requests as the engine decodes at once) run side by side; the rest
+    At most ``concurrency`` chains (None: as many as keep the engine full) run side by side; the rest
     wait their turn in order, and no chain waits for another otherwise. Once the engine has decoded
     ``max_total_tokens`` tokens no further chain starts: those running end in their own time, the others fail with
     BudgetError. Sample j of prompt i depends on ``(seed, i, j)`` alone. ``chat`` None puts a string into the model's
@@ -61,20 +61,21 @@ async def astream(
         if value is not None:
             _check_whole(name, value, 1)
     encoded = _encode(engine, sampler, prompts, chat, system)
-    work = ((i, j) for i in range(len(encoded)) for j in range(n))
+    samplers = {(i, j): sampler.for_sample(i, j) for i in range(len(encoded)) for j in range(n)}
+    work = iter(samplers)
     done: asyncio.Queue[Completion | Failure] = asyncio.Queue()
     spent_before = engine.usage.decoded
 
     async def worker() -> None:
-        for i, j in work:  # one generator shared by all workers: each takes the next chain when it is free
+        for i, j in work:  # one iterator shared by all workers: each takes the next chain when it is free
             if max_total_tokens is not None and engine.usage.decoded - spent_before >= max_total_tokens:
                 reason = f"not started: the {max_total_tokens} tokens of max_total_tokens are spent"
                 done.put_nowait(Failure(i, j, BudgetError(reason)))
             else:
-                done.put_nowait(await _draw_one(engine, sampler, encoded[i], seed, i, j, observe))
+                done.put_nowait(await _draw_one(engine, samplers[i, j], encoded[i], seed, i, j, observe))
 
     total = len(encoded) * n
-    chains = engine.concurrency if concurrency is None else concurrency
+    chains = -(-engine.concurrency // sampler.width) if concurrency is None else concurrency
     workers = [asyncio.create_task(worker()) for _ in range(min(chains, total))]
     try:
         for _ in range(total):

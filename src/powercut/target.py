@@ -1,4 +1,7 @@
-"""The power distribution p(x)^alpha and the acceptance ratio that leaves it invariant. Pure functions of arrays."""
+"""The power distribution p(x)^alpha, the acceptance ratio that leaves it invariant, and the arithmetic of weights.
+
+Pure functions of arrays. Weights are given by their logs, up to a common factor unless said otherwise.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from powercut.cuts import CutLaw
-from powercut.trace import FloatArray, Trace
+from powercut.trace import FloatArray, IntArray, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,50 @@ class LogRatio:
 def log_ratio(target: Power, law: CutLaw, current: Trace, proposal: Trace, cut: int) -> float:
     """The log acceptance ratio A of moving from ``current`` to ``proposal``, whole completions re-opened at ``cut``."""
     return LogRatio(target, law, current, cut).add(proposal[cut:])
+
+
+def log_accept_tries(log_ratios: FloatArray) -> FloatArray:
+    """Log acceptance ratio of each of ``[k]`` independent tries, were it the one selected; shape ``[k]``.
+
+    ``log_ratios`` are the tries' weights over the current state's, log w_i / w_x. Try j, selected in proportion to its
+    weight, replaces x with probability min(1, W / (W - w_j + w_x)), W = sum_i w_i. At k = 1 that is the ratio itself.
+
+    Multiple-try Metropolis (Liu, Liang and Wong 2000) for proposals that do not depend on the current state, whose own
+    tries then serve as the reference points too.
+    """
+    total = np.logaddexp.reduce(log_ratios)
+    others = np.array([np.logaddexp.reduce(np.delete(log_ratios, j)) for j in range(len(log_ratios))])
+    ratios: FloatArray = total - np.logaddexp(others, 0.0)
+    return ratios
+
+
+def normalise(log_weights: FloatArray) -> FloatArray:
+    """Weights that sum to 1, shape ``[n]``."""
+    weights = np.exp(log_weights - log_weights.max())
+    normalised: FloatArray = weights / weights.sum()
+    return normalised
+
+
+def log_mean_weight(log_weights: FloatArray) -> float:
+    """Log of the mean weight; here the common factor counts."""
+    return float(np.logaddexp.reduce(log_weights)) - math.log(len(log_weights))
+
+
+def effective_sample_size(log_weights: FloatArray) -> float:
+    """(sum w)^2 / sum w^2, from 1 to n: so many particles of equal weight would do as well."""
+    return 1 / float((normalise(log_weights) ** 2).sum())
+
+
+def systematic(weights: FloatArray, u: float) -> IntArray:
+    """Indices ``[n]`` of resampled particles: i comes floor or ceil of n w_i times, n w_i on average over u in [0, 1).
+
+    ``weights`` ``[n]`` sum to 1. Systematic resampling (Kitagawa 1996).
+    """
+    n = len(weights)
+    steps = np.cumsum(weights)
+    # Rounding must not leave the last points past the end, nor on a particle of weight 0.
+    last = int(np.flatnonzero(weights)[-1])
+    return np.minimum(np.searchsorted(steps, (u + np.arange(n)) / n, side="right"), last).astype(np.int64)
 
 
 def _sum_in_order(start: float, terms: FloatArray) -> float:

@@ -152,6 +152,9 @@ class Stats:
     ``steps`` counts Metropolis-Hastings steps; ``acceptance`` is the share accepted, None for a sampler without steps.
     ``tokens_decoded`` counts every token decoded, kept or not; ``tokens_prefilled`` the context tokens computed
     afresh (reused ones cost nothing). ``seconds`` is the wall time from start to end, waiting included.
+
+    Of samplers that weigh particles: ``log_z`` estimates log sum_x p(x)^alpha (nats; its exponential is unbiased), and
+    ``ess`` is the effective sample size after each block. ``candidates`` is how many completions best-of-N chose from.
     """
 
     steps: int
@@ -159,6 +162,9 @@ class Stats:
     tokens_decoded: int
     tokens_prefilled: int
     seconds: float
+    log_z: float | None = None
+    ess: tuple[float, ...] = ()
+    candidates: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from powercut.samplers import SAMPLERS, Sampler, named
+from powercut.samplers.best_of_n import Matched
 
 DEFAULT_SAMPLER = "entropy-cut"
 
@@ -36,6 +37,7 @@ ContextFlag = Annotated[
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT"}
 _SPELT = {"True": "on", "False": "off", "None": "none"}
 
 
@@ -85,11 +87,15 @@ def _annotation(name: str, owners: list[str]) -> Any:
     text = kind.__dataclass_fields__[name].metadata.get("help", "") + _show_defaults(name, owners)
     if hint is bool:
         return Annotated[bool | None, typer.Option(f"{flag(name)}/--no-{flag(name)[2:]}", help=text, **common)]
+    if hint == Matched:
+        text += " FILE is what --json wrote there."
+        return Annotated[str | None, typer.Option(flag(name), help=text, metavar="FILE", **common)]
     if typing.get_origin(hint) is tuple:
         text += " id:7 means token id 7."
         return Annotated[list[str] | None, typer.Option(flag(name), help=text, metavar="TEXT", **common)]
-    number = "INTEGER" if int in named.members(hint) else "FLOAT"
-    metavar = "|".join([number, *named.words(hint), *(["none"] if named.optional(hint) else [])])
+    kind_read = named.kind_of(hint)
+    first = [_METAVARS[kind_read]] if kind_read else []
+    metavar = "|".join([*first, *named.words(hint), *(["none"] if named.optional(hint) else [])])
     return Annotated[str | None, typer.Option(flag(name), help=text, metavar=metavar, **common)]
 
 

@@ -37,7 +37,7 @@ _PROMPTS, _OUTPUT = "Prompts", "Output"
 def sample(
     prompt: Annotated[str | None, typer.Argument(help="What to complete.", show_default=False)] = None,
     sampler: Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLERS)}.")] = DEFAULT_SAMPLER,
-    n: Annotated[int, typer.Option("-n", help="Completions of each prompt.")] = 1,
+    count: Annotated[int, typer.Option("-n", help="Completions of each prompt.")] = 1,
     seed: Annotated[int, typer.Option(help="The same seed gives the same completions.")] = 0,
     concurrency: Annotated[
         int | None, typer.Option(help="Chains at once; as many as the engine decodes at once if not given.")
@@ -106,14 +106,14 @@ def sample(
     """
     built = build_sampler(sampler, settings)
     asked = read_prompts(prompt, file)
-    if n < 1:
-        raise SettingError(f"-n must be at least 1 (got {n})")
+    if count < 1:
+        raise SettingError(f"-n must be at least 1 (got {count})")
     if seed < 0:
         raise SettingError(f"--seed must be a whole number of at least 0 (got {seed})")
     if output is not None and save_trace is not None and output.absolute() == save_trace.absolute():
         raise SettingError("--output and --save-trace name the same file")
     bounds = given(concurrency=concurrency, max_total_tokens=max_total_tokens)
-    job = Job(sampler, built, asked, n=n, seed=seed, chat=chat, system=system, bounds=bounds)
+    job = Job(sampler, built, asked, n=count, seed=seed, chat=chat, system=system, bounds=bounds)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     with contextlib.ExitStack() as stack:
         out = trace = None
@@ -130,7 +130,7 @@ def sample(
         )
         try:
             options = given(device=device, dtype=dtype, slots=slots, context_length=context_length)
-            engine = _load(console, model, options, job.total)
+            engine = _load(console, model, options, job.total * built.width)
             asyncio.run(session.run(engine))
         except KeyboardInterrupt:
             say(f"interrupted: {session.finished} of {job.total} completions finished")
@@ -140,12 +140,12 @@ def sample(
     raise typer.Exit(session.exit_code)
 
 
-def _load(console: Console, model: str | None, options: dict[str, Any], total: int) -> Engine:
+def _load(console: Console, model: str | None, options: dict[str, Any], most: int) -> Engine:
     import powercut
     from powercut.engines import select
 
     if select(model)[0] == "transformers":
-        options.setdefault("slots", min(16, total))  # no memory for more chains than there are
+        options.setdefault("slots", min(16, most))  # no memory for more requests than there will be
     if not console.is_terminal:
         return powercut.load(model, **options)
     with console.status("loading the model"):

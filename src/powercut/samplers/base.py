@@ -64,6 +64,18 @@ class Sampler(ABC):
     def proposal_temperature(self) -> float:
         """The temperature tau at which tokens are drawn."""
 
+    @property
+    def width(self) -> int:
+        """How many requests one completion makes at once, look-ahead not counted."""
+        return 1
+
+    def for_sample(self, prompt_index: int, sample_index: int) -> Sampler:
+        """The sampler for one completion of a run: itself, unless its settings differ between them.
+
+        Raises SettingError if there are none for this one.
+        """
+        return self
+
     def request(
         self,
         prompt: IntArray,
@@ -72,13 +84,17 @@ class Sampler(ABC):
         horizon: int,
         seed: int = 0,
         session: Hashable | None = None,
+        temperature: float | None = None,
     ) -> Request:
-        """Ask for the rest of a completion of ``prompt`` that begins with ``kept``, up to ``horizon`` tokens in all."""
+        """Ask for the rest of a completion of ``prompt`` that begins with ``kept``, up to ``horizon`` tokens in all.
+
+        ``temperature`` None is ``proposal_temperature``.
+        """
         kept = np.zeros(0, dtype=np.int64) if kept is None else kept
         return Request(
             context=np.concatenate((prompt, kept)),
             max_new_tokens=horizon - len(kept),
-            temperature=self.proposal_temperature,
+            temperature=self.proposal_temperature if temperature is None else temperature,
             top_k=self.top_k,
             stop=self.stop,
             seed=seed,
@@ -136,18 +152,20 @@ class Draw:
         self,
         kept: Trace,
         horizon: int,
-        rng: np.random.Generator,
+        seed: int,
         keep_going: KeepGoing | None = None,
         *,
         lane: int = 0,
+        temperature: float | None = None,
     ) -> Trace:
         """Tokens that follow ``kept`` until a stop, ``horizon`` or ``keep_going`` ends them.
 
         Calls that overlap should differ in ``lane``, so that the engine keeps a cache for each.
         """
-        seed = int(rng.integers(2**63))
         session = (self._key, lane)
-        request = self._sampler.request(self._prompt, kept.tokens, horizon=horizon, seed=seed, session=session)
+        request = self._sampler.request(
+            self._prompt, kept.tokens, horizon=horizon, seed=seed, session=session, temperature=temperature
+        )
         tail = await self.engine.extend(request, keep_going)
         self._decoded += len(tail)
         self._prefilled += tail.prefilled
@@ -160,8 +178,13 @@ class Draw:
         if self._observe is not None:
             self._observe(Event(stage, stages, step, proposal, trace))
 
-    async def complete(self, trace: Trace) -> Completion:
-        """The completion, with its steps and its cost."""
+    async def together(self, work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+        """Run parts of the work side by side and wait for all, or for the first failure."""
+        tasks = [self.start(part) for part in work]
+        return await asyncio.gather(*tasks)
+
+    async def complete(self, trace: Trace, **weighed: Any) -> Completion:
+        """The completion, with its steps and its cost; ``weighed`` are those fields of Stats that not all have."""
         await self.settle()  # what is still being decoded in vain counts too
         steps = tuple(self.steps)
         stats = Stats(
@@ -170,6 +193,7 @@ class Draw:
             tokens_decoded=self._decoded,
             tokens_prefilled=self._prefilled,
             seconds=time.perf_counter() - self._start,
+            **weighed,
         )
         return Completion(trace=trace, stats=stats, steps=steps)
 
@@ -180,6 +204,11 @@ def spawn(rng: np.random.Generator, count: int) -> list[np.random.SeedSequence]:
     if not isinstance(seeds, np.random.SeedSequence):
         raise SettingError("rng must be made from a seed, as numpy.random.default_rng(seed) is")
     return seeds.spawn(count)
+
+
+def seeds_of(sequence: np.random.SeedSequence, count: int) -> list[int]:
+    """``count`` seeds for requests, of 63 bits each."""
+    return [int(state) >> 1 for state in sequence.generate_state(count, np.uint64)]
 
 
 def check_number(

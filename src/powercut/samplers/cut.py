@@ -20,9 +20,11 @@ import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump, Uniform, Weights
 from powercut.engines.base import Engine
-from powercut.samplers.base import Draw, Observer, Sampler, check_number, setting, spawn
+from powercut.errors import SettingError
+from powercut.samplers.base import Draw, Observer, Sampler, check_number, seeds_of, setting, spawn
+from powercut.samplers.kernel import Kernel
 from powercut.samplers.plain import check_temperature
-from powercut.target import LogRatio, Power
+from powercut.target import Power
 from powercut.trace import Completion, IntArray, Step, Trace
 
 AUTO: Literal["auto"] = "auto"
@@ -55,8 +57,14 @@ class _Cut(Sampler):
         1, "Proposals decoded at once, for latency; changes no result. auto: as many as the engine has room for."
     )
 
+    tries: int = setting(
+        1, "Proposals from each cut, of which one is selected (multiple-try Metropolis).", at_least=1, whole=True
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.tries > 1 and math.isinf(self.alpha):
+            raise SettingError("tries > 1 selects in proportion to p^alpha and needs a finite alpha")
         if self.look_ahead != AUTO:
             check_number("look_ahead", self.look_ahead, 1, whole=True, otherwise=", or 'auto'")
         check_temperature(self.alpha, self.temperature)
@@ -88,6 +96,16 @@ class _Cut(Sampler):
         return CutLaw(self.cut_weights, self.uniform_mix)
 
     @property
+    def kernel(self) -> Kernel:
+        """One step of the chain."""
+        return Kernel(self.target, self.cut_law, self.early_reject, self.tries)
+
+    @property
+    def width(self) -> int:
+        """The tries of a step decode at once."""
+        return self.tries
+
+    @property
     def horizons(self) -> tuple[int, ...]:
         """L_1 < ... < L_K = max_new_tokens, equal blocks up to rounding (fewer than ``blocks`` if tokens are fewer)."""
         ends = {round(k * self.max_new_tokens / self.blocks) for k in range(1, self.blocks + 1)}
@@ -99,9 +117,9 @@ class _Cut(Sampler):
         trace = Trace.empty()
         async with Draw(self, engine, prompt, observe) as draw:
             for stage, horizon in enumerate(self.horizons):
-                extension_seed, *step_seeds = spawn(rng, 1 + self.steps)
+                extension, *step_seeds = spawn(rng, 1 + self.steps)
                 if not trace.finished:
-                    tail = await draw.extend(trace, horizon, np.random.default_rng(extension_seed))
+                    tail = await draw.extend(trace, horizon, seeds_of(extension, 1)[0])
                     trace = trace.splice(len(trace), tail)
                     draw.show(tail, trace, stage=stage, stages=len(self.horizons))
                 trace = await self._refine(draw, trace, stage, step_seeds)
@@ -122,7 +140,16 @@ class _Cut(Sampler):
                 taken = {flight.lane for flight in flying}
                 flight = _Flight(lane=min(set(range(len(taken) + 1)) - taken))
                 rng = np.random.default_rng(seeds[judged + len(flying)])  # the same draws each time a step is tried
-                flight.outcome = draw.start(self._step(draw, current, stage, rng, flight))
+                attempt = self.kernel.step(
+                    draw,
+                    current,
+                    self.horizons[stage],
+                    rng,
+                    stage=stage,
+                    lane=flight.lane * self.tries,
+                    wanted=flight.is_wanted,
+                )
+                flight.outcome = draw.start(attempt)
                 flying.append(flight)
                 if self.look_ahead == AUTO:
                     for _ in range(2):  # until the engine has counted this one, and those of other chains
@@ -145,27 +172,6 @@ class _Cut(Sampler):
         rejection = 1 - (1 + sum(step.accepted for step in draw.steps)) / (2 + len(draw.steps))
         return flying < MOST_AHEAD and rejection**flying >= WORTH_DRAWING and draw.engine.idle > 0
 
-    async def _step(
-        self, draw: Draw, current: Trace, stage: int, rng: np.random.Generator, flight: _Flight
-    ) -> tuple[Trace, Step]:
-        """One step of the kernel at the stage's horizon: the proposal's tail, and what became of it."""
-        horizon = self.horizons[stage]
-        cut = int(rng.choice(len(current), p=self.cut_law.probs(current.entropy)))
-        # At alpha = inf a proposal must gain: A > 0 is A >= the smallest positive number.
-        log_u = math.log1p(-rng.random()) if math.isfinite(self.alpha) else math.ulp(0.0)
-        ratio = LogRatio(self.target, self.cut_law, current, cut)
-        early_reject = self.early_reject and self.target.monotone
-        whole = False
-
-        def may_pass(piece: Trace) -> bool:
-            nonlocal whole
-            ratio.add(piece)
-            whole = piece.finished or cut + ratio.length == horizon
-            return flight.wanted and (ratio.value >= log_u or not (whole or early_reject))
-
-        tail = await draw.extend(current[:cut], horizon, rng, may_pass, lane=flight.lane)
-        return tail, Step(stage, cut, ratio.value, whole and ratio.value >= log_u, not whole, len(tail))
-
 
 @dataclass(slots=True)
 class _Flight:
@@ -174,6 +180,10 @@ class _Flight:
     lane: int
     wanted: bool = True
     outcome: asyncio.Task[tuple[Trace, Step]] = field(init=False)
+
+    def is_wanted(self) -> bool:
+        """Whether the chain is still where the proposal left from."""
+        return self.wanted
 
 
 @dataclass(frozen=True, kw_only=True)

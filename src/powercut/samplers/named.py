@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import json
 import types
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from powercut.errors import SettingError
 from powercut.samplers import SAMPLERS, Sampler
+from powercut.samplers.best_of_n import Matched, Spent
+
+_SPELT = {int: "a whole number", float: "a number", str: "a text"}
 
 
 def build_sampler(name: str, settings: Mapping[str, Any], spell: Callable[[str], str] = str) -> Sampler:
@@ -56,8 +62,15 @@ def optional(hint: Any) -> bool:
     return type(None) in members(hint)
 
 
+def kind_of(hint: Any) -> type[int] | type[float] | type[str] | None:
+    """What a type reads a text as that is none of its words; None where it has words only."""
+    return next((kind for kind in (int, float, str) if kind in members(hint)), None)
+
+
 def _read(name: str, value: Any, hint: Any) -> Any:
     """Read ``value`` as the setting's type."""
+    if hint == Matched:
+        return read_match(name, Path(value)) if isinstance(value, str) else value
     if typing.get_origin(hint) is tuple:
         return tuple(_read_stop(name, item) for item in ([value] if isinstance(value, str | int) else value))
     if hint is bool:
@@ -67,13 +80,12 @@ def _read(name: str, value: Any, hint: Any) -> Any:
         return value
     if optional(hint) and str(value).lower() in ("none", "all"):
         return None
-    kind = int if int in members(hint) else float
-    try:
-        return kind(str(value))
-    except ValueError:
-        what = "a whole number" if kind is int else "a number"
-        either = "".join(f" or {word}" for word in (*words(hint), *(["none"] if optional(hint) else [])))
-        raise SettingError(f"{name} must be {what}{either} (got {value!r})") from None
+    kind = kind_of(hint)
+    with suppress(ValueError):
+        if kind is not None:
+            return value if callable(value) else kind(str(value))
+    either = " or ".join([*([_SPELT[kind]] if kind else []), *words(hint), *(["none"] if optional(hint) else [])])
+    raise SettingError(f"{name} must be {either} (got {value!r})")
 
 
 def _read_stop(name: str, stop: str | int) -> str | int:
@@ -83,3 +95,25 @@ def _read_stop(name: str, stop: str | int) -> str | int:
         return int(stop[3:])
     except ValueError:
         raise SettingError(f"{name} id:N must name a token id (got {stop!r})") from None
+
+
+def read_match(name: str, file: Path) -> Matched:
+    """Read what each completion took from the JSON lines that ``powercut sample --json`` writes.
+
+    Raises SettingError, naming file and line, for what is no such file.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{name}: cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
+    spent: list[Spent] = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                fields = json.loads(line)
+                spent.append((fields["prompt_index"], fields["sample_index"], fields["stats"]["tokens_decoded"]))
+            except (ValueError, TypeError, KeyError):
+                raise SettingError(f"{name}: {file}:{number} is no completion that --json wrote") from None
+    if not spent:
+        raise SettingError(f"{name}: {file} has no completions")
+    return tuple(spent)

@@ -8,7 +8,7 @@ import numpy as np
 
 from powercut.engines.base import Engine
 from powercut.errors import SettingError
-from powercut.samplers.base import Draw, Observer, Sampler, setting, spawn
+from powercut.samplers.base import Draw, Observer, Sampler, seeds_of, setting, spawn
 from powercut.trace import Completion, IntArray, Trace
 
 
@@ -17,7 +17,8 @@ class _OneDecode(Sampler):
         self, engine: Engine, prompt: IntArray, rng: np.random.Generator, observe: Observer | None = None
     ) -> Completion:
         async with Draw(self, engine, prompt, observe) as draw:
-            trace = await draw.extend(Trace.empty(), self.max_new_tokens, np.random.default_rng(spawn(rng, 1)[0]))
+            [seed] = seeds_of(spawn(rng, 1)[0], 1)
+            trace = await draw.extend(Trace.empty(), self.max_new_tokens, seed)
             draw.show(trace, trace)
             return await draw.complete(trace)
 

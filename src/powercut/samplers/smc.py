@@ -1,0 +1,190 @@
+"""Sequential Monte Carlo over completions: SMC, and PowerSMC, which raises the power by and by.
+
+SMC for the power distribution is among the samplers that arXiv 2605.30327 compares; Power-SMC is due to arXiv
+2602.10273. Ours differs from a published implementation where that counts weights twice: here they are those since the
+last resampling, which makes exp(log_z) unbiased.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from powercut.cuts import CutLaw, EntropyJump
+from powercut.engines.base import Engine
+from powercut.samplers.base import Draw, Observer, Sampler, seeds_of, setting, spawn
+from powercut.samplers.kernel import Kernel
+from powercut.samplers.plain import check_temperature
+from powercut.target import Power, effective_sample_size, log_mean_weight, normalise, systematic
+from powercut.trace import Completion, FloatArray, IntArray, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Particles:
+    """Weighted completions: ``log_weights`` ``[n]`` (nats, up to a common factor), ``log_z`` and the ESS so far."""
+
+    traces: tuple[Trace, ...]
+    log_weights: FloatArray
+    log_z: float
+    ess: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ParticleSampler(Sampler):
+    """Particles that grow block by block and are resampled by weight; one of them, drawn by weight, is returned.
+
+    Exact for p^alpha as ``particles`` grows. A particle that is finished keeps its weight and costs nothing more.
+    ``moves`` Entropy-Cut Metropolis-Hastings steps follow each resampling, at the block's own horizon and power, which
+    leave what the particles stand for as it is and make equal ones differ (resample-move, Gilks and Berzuini 2001).
+    At the end only the particle that is returned moves: the others would move in vain.
+    """
+
+    alpha: float = setting(4.0, "Power of the target p^alpha.", at_least=1, at_most=1000)
+    particles: int = setting(64, "Completions grown side by side.", at_least=1, whole=True)
+    block_size: int = setting(32, "Tokens between two looks at the weights.", at_least=1, whole=True)
+    ess_threshold: float = setting(
+        0.5, "Resample when the effective sample size falls below this share of the particles.", at_least=0, at_most=1
+    )
+    moves: int = setting(
+        0, "Entropy-Cut steps of each particle after resampling, and of the one returned.", at_least=0, whole=True
+    )
+    beta: float = setting(4.0, "Exponent of the entropy jump in the cut law.", at_least=0, at_most=100)
+
+    @property
+    def width(self) -> int:
+        """All particles grow at once."""
+        return self.particles
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """Where blocks end; the last is max_new_tokens."""
+        return (*range(self.block_size, self.max_new_tokens, self.block_size), self.max_new_tokens)
+
+    def target_at(self, horizon: int) -> Power:
+        """The power at the end of a block, and the temperature at which its tokens are drawn."""
+        raise NotImplementedError
+
+    async def __call__(
+        self, engine: Engine, prompt: IntArray, rng: np.random.Generator, observe: Observer | None = None
+    ) -> Completion:
+        async with Draw(self, engine, prompt, observe) as draw:
+            particles = await self.weigh(draw, rng)
+            last = spawn(rng, 1)[0]
+            choice = np.random.default_rng(last.spawn(1)[0])
+            trace = particles.traces[choice.choice(self.particles, p=normalise(particles.log_weights))]
+            target = Power(self.alpha, self.proposal_temperature)
+            stage = len(self.horizons) - 1
+            for move in last.spawn(self.moves):
+                generator = np.random.default_rng(move)
+                tail, step = await self._kernel(target).step(draw, trace, self.max_new_tokens, generator, stage=stage)
+                trace = trace.splice(step.cut, tail) if step.accepted else trace
+                draw.show(tail, trace, stage=stage, stages=len(self.horizons), step=step)
+            return await draw.complete(trace, log_z=particles.log_z, ess=particles.ess)
+
+    async def weigh(self, draw: Draw, rng: np.random.Generator) -> Particles:
+        """Grow all particles to their end; weights are those since the last resampling, and ``log_z`` is complete."""
+        traces = [Trace.empty()] * self.particles
+        log_weights = np.zeros(self.particles)
+        log_z, power, ess = 0.0, 0.0, []
+        for stage, horizon in enumerate(self.horizons):
+            seeds, choices, moves = spawn(rng, 1)[0].spawn(3)
+            target = self.target_at(horizon)
+            growing = [i for i, trace in enumerate(traces) if not trace.finished]
+            lane_seeds = seeds_of(seeds, self.particles)
+            tails = await draw.together(
+                draw.extend(traces[i], horizon, lane_seeds[i], lane=i, temperature=target.temperature) for i in growing
+            )
+            # What came before counts again only as far as the power has grown since.
+            log_weights += (target.alpha - power) * np.array([trace.logp.sum() for trace in traces])
+            power = target.alpha
+            for i, tail in zip(growing, tails, strict=True):
+                log_weights[i] += target.increments(tail).sum()
+                traces[i] = traces[i].splice(len(traces[i]), tail)
+            ess.append(effective_sample_size(log_weights))
+            self._show(draw, traces, log_weights, dict(zip(growing, tails, strict=True)), stage)
+            done = all(trace.finished for trace in traces) or horizon == self.max_new_tokens
+            if done:
+                break
+            if ess[-1] < self.ess_threshold * self.particles:
+                log_z += log_mean_weight(log_weights)
+                u = np.random.default_rng(choices).random()
+                traces = [traces[i] for i in systematic(normalise(log_weights), u)]
+                log_weights = np.zeros(self.particles)
+                traces = await draw.together(
+                    self._move(draw, trace, target, horizon, stage, i, seed)
+                    for i, (trace, seed) in enumerate(zip(traces, moves.spawn(self.particles), strict=True))
+                )
+        log_weights += (self.alpha - power) * np.array([trace.logp.sum() for trace in traces])
+        log_z += log_mean_weight(log_weights)
+        return Particles(tuple(traces), log_weights, log_z, tuple(ess))
+
+    async def _move(
+        self, draw: Draw, trace: Trace, target: Power, horizon: int, stage: int, lane: int, seed: np.random.SeedSequence
+    ) -> Trace:
+        """A particle after its Metropolis-Hastings steps; these count among the completion's, whoever survives."""
+        for move in seed.spawn(self.moves):
+            generator = np.random.default_rng(move)
+            tail, step = await self._kernel(target).step(draw, trace, horizon, generator, stage=stage, lane=lane)
+            trace = trace.splice(step.cut, tail) if step.accepted else trace
+            draw.steps.append(step)
+        return trace
+
+    def _kernel(self, target: Power) -> Kernel:
+        return Kernel(target, CutLaw(EntropyJump(self.beta)))
+
+    def _show(
+        self, draw: Draw, traces: list[Trace], log_weights: FloatArray, tails: dict[int, Trace], stage: int
+    ) -> None:
+        """Show the heaviest of the particles that grew, or of all if none did."""
+        heaviest = max(tails or range(self.particles), key=lambda i: log_weights[i])
+        draw.show(tails.get(heaviest, Trace.empty()), traces[heaviest], stage=stage, stages=len(self.horizons))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SMC(_ParticleSampler):
+    """Sequential Monte Carlo with p^alpha as the target after every block (as compared in arXiv 2605.30327)."""
+
+    temperature: float | None = setting(None, "Temperature of the proposal (None: 1/alpha).")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_temperature(self.alpha, self.temperature)
+
+    @property
+    def proposal_temperature(self) -> float:
+        """``temperature``, or 1/alpha."""
+        return 1 / self.alpha if self.temperature is None else self.temperature
+
+    def target_at(self, horizon: int) -> Power:
+        """The same everywhere."""
+        return Power(self.alpha, self.proposal_temperature)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerSMC(_ParticleSampler):
+    """Power-SMC (arXiv 2602.10273): the power rises from 1 to alpha over the first ``ramp_tokens`` tokens.
+
+    Token t is drawn at temperature 1/alpha_t. An engine draws a whole request at one temperature, so the ramp is
+    quantised to blocks: a block's power is that of its last token. ``block_size`` 1 is the algorithm token by token, as
+    published, on any engine. Weights stay exact either way: a block multiplies them by p(x)^alpha_k at its end over
+    p(x)^alpha_(k-1) at its start, and by 1/q; finished particles follow the ramp, and catch up with alpha at the end.
+    """
+
+    ramp_tokens: int = setting(
+        400, "Tokens over which the power rises from 1 to alpha (0: alpha from the start).", at_least=0, whole=True
+    )
+
+    @property
+    def proposal_temperature(self) -> float:
+        """1/alpha, where the ramp ends."""
+        return 1 / self.alpha
+
+    def target_at(self, horizon: int) -> Power:
+        """alpha_t of a block's last token, proposed from at 1/alpha_t."""
+        share = min(1.0, horizon / self.ramp_tokens) if self.ramp_tokens else 1.0
+        power = self.alpha if share == 1 else 1 + (self.alpha - 1) * share
+        return Power(power, 1 / power)
+
+
+__all__ = ["SMC", "Particles", "PowerSMC"]

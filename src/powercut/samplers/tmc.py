@@ -1,0 +1,118 @@
+"""TMC, scalable power sampling (arXiv 2601.21590): blocks chosen with the help of rollouts. Approximate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from powercut.engines.base import Engine
+from powercut.samplers.base import Draw, Observer, Sampler, seeds_of, setting, spawn
+from powercut.samplers.plain import check_temperature
+from powercut.target import Power, normalise
+from powercut.trace import Completion, FloatArray, IntArray, Trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class TMC(Sampler):
+    """Completions built block by block: of several candidates one is kept, in proportion to p(block)^alpha times zeta.
+
+    zeta is the mass of p^alpha on all that can follow, estimated by ``rollouts`` of ``horizon`` tokens from each of the
+    ``keep`` most likely distinct candidates. It would be exact if the candidates were all the blocks there are and the
+    rollouts ran to the end; neither holds, so the law is only near p^alpha, and its cost is high: each block decodes
+    candidates x block_size + keep x rollouts x horizon tokens.
+    """
+
+    alpha: float = setting(4.0, "Power of the target p^alpha.", at_least=1, at_most=1000)
+    block_size: int = setting(192, "Tokens of a block.", at_least=1, whole=True)
+    candidates: int = setting(64, "Blocks drawn at each turn.", at_least=1, whole=True)
+    keep: int = setting(8, "Candidates, the most likely ones, that are weighed by rollouts.", at_least=1, whole=True)
+    rollouts: int = setting(8, "Rollouts from each of these.", at_least=1, whole=True)
+    horizon: int = setting(192, "Tokens of a rollout.", at_least=1, whole=True)
+    temperature: float | None = setting(None, "Temperature of candidates and rollouts (None: 1/alpha).")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_temperature(self.alpha, self.temperature)
+
+    @property
+    def proposal_temperature(self) -> float:
+        """``temperature``, or 1/alpha."""
+        return 1 / self.alpha if self.temperature is None else self.temperature
+
+    @property
+    def target(self) -> Power:
+        """What is approximated, and how candidates are drawn."""
+        return Power(self.alpha, self.proposal_temperature)
+
+    @property
+    def width(self) -> int:
+        """Candidates decode at once, then all rollouts."""
+        return max(self.candidates, min(self.keep, self.candidates) * self.rollouts)
+
+    async def __call__(
+        self, engine: Engine, prompt: IntArray, rng: np.random.Generator, observe: Observer | None = None
+    ) -> Completion:
+        """Draw one completion (see ``Sampler.__call__``)."""
+        trace = Trace.empty()
+        stages = -(-self.max_new_tokens // self.block_size)
+        async with Draw(self, engine, prompt, observe) as draw:
+            for stage in range(stages):
+                seeds, ahead, choice = spawn(rng, 1)[0].spawn(3)
+                end = min(len(trace) + self.block_size, self.max_new_tokens)
+                blocks = self._best(
+                    await draw.together(
+                        draw.extend(trace, end, seed, lane=i) for i, seed in enumerate(seeds_of(seeds, self.candidates))
+                    )
+                )
+                log_zeta = await self._look_ahead(draw, trace, blocks, end, ahead)
+                log_power = self.alpha * np.array([block.logp.sum() for block in blocks])
+                probs = jackknife_probs(log_power, log_zeta)
+                block = blocks[int(np.random.default_rng(choice).choice(len(blocks), p=probs))]
+                trace = trace.splice(len(trace), block)
+                draw.show(block, trace, stage=stage, stages=stages)
+                if trace.finished:
+                    break
+            return await draw.complete(trace)
+
+    def _best(self, blocks: list[Trace]) -> list[Trace]:
+        """The ``keep`` most likely distinct blocks; one that was drawn twice is still one block."""
+        distinct = list({block.tokens.tobytes(): block for block in blocks}.values())
+        return sorted(distinct, key=lambda block: -block.logp.sum())[: self.keep]
+
+    async def _look_ahead(
+        self, draw: Draw, trace: Trace, blocks: list[Trace], end: int, seeds: np.random.SeedSequence
+    ) -> FloatArray:
+        """Log weights of the rollouts behind each block, ``[blocks, rollouts]``; 0 where nothing can follow."""
+        log_zeta = np.zeros((len(blocks), self.rollouts))
+        horizon = min(end + self.horizon, self.max_new_tokens)
+        if len(blocks) == 1 or horizon == end:  # no choice to make, or nothing to look at
+            return log_zeta
+        all_seeds = np.array(seeds_of(seeds, log_zeta.size)).reshape(log_zeta.shape)
+        open_ends = [(i, m) for i, block in enumerate(blocks) if not block.finished for m in range(self.rollouts)]
+        rollouts = await draw.together(
+            draw.extend(trace.splice(len(trace), blocks[i]), horizon, int(all_seeds[i, m]), lane=lane)
+            for lane, (i, m) in enumerate(open_ends)
+        )
+        for place, rollout in zip(open_ends, rollouts, strict=True):
+            log_zeta[place] = self.target.increments(rollout).sum()
+        return log_zeta
+
+
+def jackknife_probs(log_power: FloatArray, log_zeta: FloatArray) -> FloatArray:
+    """Probabilities ``[n]`` in proportion to exp(log_power) x mean exp(log_zeta), the ratio's bias reduced.
+
+    ``log_power`` ``[n]``; ``log_zeta`` ``[n, M]``, one column a rollout. A ratio of estimates is biased by O(1/M); the
+    jackknife over rollouts leaves O(1/M^2), and what it makes negative is clipped (arXiv 2601.21590).
+    """
+
+    def plain(columns: FloatArray) -> FloatArray:
+        return normalise(log_power + np.logaddexp.reduce(columns, axis=1))
+
+    count = log_zeta.shape[1]
+    if count == 1:
+        return plain(log_zeta)
+    without = np.mean([plain(np.delete(log_zeta, m, axis=1)) for m in range(count)], axis=0)
+    corrected = np.maximum(count * plain(log_zeta) - (count - 1) * without, 0.0)
+    probs: FloatArray = corrected / corrected.sum()
+    return probs
