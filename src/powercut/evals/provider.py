@@ -59,7 +59,7 @@ class PowercutAPI(ModelAPI):
     Inspect's as well, and ``extra_body`` may hold settings for a single call. Cost and statistics are in
     ``ModelOutput.metadata``, where ``seed`` is the one that gives this completion again in ``powercut.sample``.
 
-    Unless the user says how many, as many connections are used as the engine decodes at once. Raises SettingError for
+    Unless the user says how many, as many connections are used as keep the engine full. Raises SettingError for
     settings that cannot be used, EngineError when the model cannot be loaded or fails: the sample fails then, and
     Inspect's ``--no-fail-on-error`` goes on with the others.
     """
@@ -100,12 +100,12 @@ class PowercutAPI(ModelAPI):
         set_model_info(f"powercut/{model_name}", ModelInfo(model=model_name))
 
     def max_connections(self) -> int:
-        """As many as the engine decodes at once."""
-        return self._engine.concurrency
+        """As many completions as keep the engine full."""
+        return -(-self._engine.concurrency // self._sampler.width)
 
     def connection_key(self) -> str:
-        """Samplers that share an engine share its connections."""
-        return f"{self.model_name} {id(self._engine)}"
+        """Samplers that share an engine share its connections, if they need as many."""
+        return f"{self.model_name} {id(self._engine)} {self.max_connections()}"
 
     async def count_text_tokens(self, text: str) -> int:
         """Count by the model's own tokenizer."""
