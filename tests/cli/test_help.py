@@ -21,7 +21,7 @@ def page(capsys, monkeypatch):
     return show
 
 
-@pytest.mark.parametrize("command", [(), ("sample",), ("models",)])
+@pytest.mark.parametrize("command", [(), ("sample",), ("models",), ("report",)])
 def test_every_page_has_an_example(page, command):
     assert re.search(r"(?i)example", page(*command))
     assert " ".join(("powercut", *command)) in page(*command)

@@ -15,6 +15,7 @@ import typer
 
 from powercut.cli.models import models
 from powercut.cli.output import say, to_stdout
+from powercut.cli.report import report
 from powercut.cli.sample import sample
 from powercut.errors import PowercutError
 
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(sample)
 app.command()(models)
+app.command()(report)
 
 
 @app.callback()

@@ -6,6 +6,7 @@ So every interval and every test takes one mean a problem and looks at how these
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ def proportion(means: ArrayLike, draws: int) -> Interval:
         size *= float(tails[0] / tails[1]) ** 2
     z = float(stats.norm.ppf((1 + LEVEL) / 2))
     centre = (mean + z * z / (2 * size)) / (1 + z * z / size)
-    half = z / (1 + z * z / size) * np.sqrt(mean * (1 - mean) / size + (z / (2 * size)) ** 2)
+    half = z / (1 + z * z / size) * math.sqrt(mean * (1 - mean) / size + (z / (2 * size)) ** 2)
     return Interval(mean, min(mean, max(0.0, centre - half)), max(mean, min(1.0, centre + half)))
 
 
@@ -116,7 +117,7 @@ def _difference(d: _Floats) -> Interval:
     squares = np.square(d[d != 0])
     added = float(squares.mean()) if len(squares) else 1.0  # 1 with one completion a problem
     variance = (float(squares.sum()) + added) / size - mean**2
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(d) - 1)) * np.sqrt(variance / size) if len(d) > 1 else 2.0
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(d) - 1)) * math.sqrt(variance / size) if len(d) > 1 else 2.0
     return Interval(float(d.mean()), max(-1.0, mean - half), min(1.0, mean + half))
 
 

@@ -1,0 +1,77 @@
+"""``powercut report``: tables, intervals, tests and plots of run folders."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from powercut.cli.output import say, to_stdout
+from powercut.errors import PowercutError, SettingError
+
+if TYPE_CHECKING:
+    from powercut.report.tables import Table as Figures
+
+FILES = {"md": "report.md", "csv": "results.csv", "html": "report.html"}
+
+
+def report(
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", help="Folders that powercut eval wrote.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where to write. Default: the folder report in the first RUN_DIR."),
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", metavar="md|csv|html", help="Write only this; may be given several times."),
+    ] = None,
+) -> None:
+    """Report on runs: accuracy with intervals, pass@k, costs, tests against baselines, ablations.
+
+    Writes report.md, results.csv and report.html, a page with plots that needs no network. On stdout is the main table;
+    when piped, as lines with tabs. Several folders make one report, which compares their models.
+
+    For example:
+
+        powercut report runs/math500
+    """
+    for name in formats or ():
+        if name not in FILES:
+            raise SettingError(f"--format must be one of {', '.join(FILES)} (got {name!r})")
+    try:
+        from powercut.report import build
+    except ImportError as error:
+        raise SettingError(f"powercut report needs {error.name}: pip install 'powercut[report]'") from error
+
+    made = build(run_dirs, formats or list(FILES))
+    for note in made.notes:
+        say(f"note: {note}")
+    _show(made.table)
+    folder = out or run_dirs[0] / "report"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in made.texts.items():
+            (folder / FILES[name]).write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise PowercutError(f"--out: cannot write {error.filename or folder}: {error.strerror}") from None
+    say(f"wrote {', '.join(str(folder / FILES[name]) for name in made.texts)}")
+
+
+def _show(figures: Figures) -> None:
+    if not sys.stdout.isatty():
+        for cells in (figures.head, *(row.cells for row in figures.rows)):
+            to_stdout("\t".join(cells) + "\n")
+        return
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for at, name in enumerate(figures.head):
+        table.add_column(Text(name), justify="left" if at < figures.texts else "right", no_wrap=at >= figures.texts)
+    for row in figures.rows:
+        table.add_row(*(Text(cell, style="bold" if at in row.bold else "") for at, cell in enumerate(row.cells)))
+    Console().print(table)

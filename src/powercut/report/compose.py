@@ -1,0 +1,69 @@
+"""The parts of a report, in their order, for any way of showing them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from powercut.report import tables
+from powercut.report.names import symbol
+from powercut.report.summary import Ablation, Entry, Summary
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table with what is said of it. ``plot`` names what is drawn beside it: a task's entries, or an ablation."""
+
+    caption: str
+    table: tables.Table
+    plot: Sequence[Entry] | Ablation | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """Parts under one title."""
+
+    title: str
+    parts: list[Part]
+
+
+def compose(summary: Summary) -> list[Section]:
+    """Lay out the whole report."""
+    sections = []
+    if len(summary.tasks) > 1:
+        caption = "Accuracy in percent, with 95% intervals clustered by problem."
+        sections.append(Section("All tasks", [Part(caption, tables.overview(summary))]))
+    sections += [Section(task, list(_task(summary, task, entries))) for task, entries in summary.tasks.items()]
+    caption = "Every setting of every sampler."
+    return [*sections, Section("Settings", [Part(caption, tables.settings_table(summary))])]
+
+
+def _task(summary: Summary, task: str, entries: Sequence[Entry]) -> Iterator[Part]:
+    problems = max(entry.problems for entry in entries)
+    yield Part(
+        f"{problems:,} problems. Accuracy with 95% intervals clustered by problem; the rest are means over problems, "
+        "of one completion each: log\u00a0p in nats, next-token entropy in nats, decoded tokens with those of rejected "
+        "proposals, seconds of wall time. Bold: the best of each model.",
+        tables.task_table(entries),
+        entries,
+    )
+    if (curve := tables.pass_at_table(entries)) is not None:
+        yield Part("pass@k in percent: the chance that one of k completions is right.", curve)
+    if tests := [test for test in summary.tests if test.entry.cell.task == task]:
+        caption = (
+            "Differences in accuracy with 95% intervals, and p-values of the McNemar test clustered by problem; Holm's "
+            f"correction is for the {len(tests)} tests of this table. Bold: below 0.05 after it."
+        )
+        yield Part(caption, tables.test_table(tests))
+    if matches := [match for match in summary.matches if match.entry.cell.task == task]:
+        caption = "Best of n beside the sampler of the same compute; the ratio is of decoded tokens on common problems."
+        yield Part(caption, tables.match_table(matches))
+    for ablation in summary.ablations:
+        if ablation.entries[0].cell.task == task:
+            entry = ablation.entries[0]
+            model = f", {entry.model}" if len(summary.models) > 1 else ""
+            yield Part(
+                f"{symbol(ablation.setting)} varied: {ablation.fixed}{model}.",
+                tables.ablation_table(ablation),
+                ablation,
+            )

@@ -1,0 +1,57 @@
+"""The report as one page that needs nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from powercut.report import plots
+from powercut.report.compose import Part, Section
+from powercut.report.summary import Ablation, Summary
+
+
+def html(summary: Summary, sections: Sequence[Section], title: str, notes: Sequence[str]) -> str:
+    """Tables and plots, in a light or a dark page as the reader's system has it."""
+    looks = plots.Looks.of(summary)
+    environment = Environment(loader=PackageLoader("powercut.report"), autoescape=True, trim_blocks=True)
+    count = 0
+
+    def draw(part: Part) -> list[Markup]:
+        nonlocal count
+        drawn = []
+        for svg in _plots(part, looks):
+            count += 1
+            drawn.append(Markup(_own_ids(svg, f"plot{count}-")))  # drawn here, its texts escaped
+        return drawn
+
+    return environment.get_template("page.html").render(
+        title=title,
+        notes=notes,
+        sections=sections,
+        draw=draw,
+        looks=looks,
+        colours=plots.COLOURS,
+        version=version("powercut"),
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+    )
+
+
+def _plots(part: Part, looks: plots.Looks) -> list[str]:
+    if part.plot is None:
+        return []
+    if isinstance(part.plot, Ablation):
+        return [plots.ablation_plot(part.plot, looks)]
+    drawn = [
+        draw(part.plot, looks) for draw in (plots.accuracy_bars, plots.pass_at_curves, plots.accuracy_against_cost)
+    ]
+    return [svg for svg in drawn if svg is not None]
+
+
+def _own_ids(svg: str, prefix: str) -> str:
+    """Names that no other plot of the page has."""
+    return re.sub(r'(\bid="|href="#|url\(#)', lambda match: match[0] + prefix, svg)

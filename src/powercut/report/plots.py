@@ -1,0 +1,226 @@
+"""Plots as SVG that stands in a page: text is text, and every colour is a variable of the page's style."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from powercut.report.names import spell, symbol
+from powercut.report.summary import Ablation, Entry, Summary
+from powercut.report.tables import percent
+
+COLOURS = 8
+"""Of samplers: variables --s0 to --s7."""
+
+_INK, _GRID, _HUES = "#fe0001", "#fe0002", [f"#fe001{i}" for i in range(COLOURS)]
+"""Placeholders that matplotlib draws with; in the page they are variables, so that it can be light or dark."""
+_VARIABLES = {_INK: "--ink", _GRID: "--grid", **{hue: f"--s{i}" for i, hue in enumerate(_HUES)}}
+
+_MARKERS, _LINES = "osD^vP", ("-", "--", ":", "-.")
+
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "powercut",
+    "font.size": 9.5,
+    "text.color": _INK,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _INK,
+    "axes.titlesize": 10,
+    "axes.titlecolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": _GRID,
+    "ytick.color": _GRID,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+    "figure.constrained_layout.use": True,
+}
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How each sampler and each model is drawn, everywhere in a report."""
+
+    samplers: list[str]
+    models: list[str]
+
+    @classmethod
+    def of(cls, summary: Summary) -> Looks:
+        """In the order in which the report names them."""
+        entries = [entry for group in summary.tasks.values() for entry in group]
+        return cls(list(dict.fromkeys(entry.cell.sampler for entry in entries)), summary.models)
+
+    def hue(self, entry: Entry) -> int:
+        """The number of the sampler's colour."""
+        return self.samplers.index(entry.cell.sampler) % COLOURS
+
+    def colour(self, entry: Entry) -> str:
+        """Of the sampler."""
+        return _HUES[self.hue(entry)]
+
+    def marker(self, model: str) -> str:
+        """Of the model."""
+        return _MARKERS[self.models.index(model) % len(_MARKERS)]
+
+    def sign(self, model: str) -> str:
+        """The model's marker and line as characters, for a key in text."""
+        at = self.models.index(model)
+        return f"{'●■◆▼▲✚'[at % len(_MARKERS)]} {('──', '╌╌', '··', '–·')[at % len(_LINES)]}"
+
+    def line(self, model: str) -> str:
+        """Of the model."""
+        return _LINES[self.models.index(model) % len(_LINES)]
+
+
+def accuracy_bars(entries: Sequence[Entry], looks: Looks) -> str:
+    """Accuracy of every sampler with its interval; models one below the other."""
+    several = len({entry.model for entry in entries}) > 1
+    places, heads, at, last = [], [], 0.0, None
+    for entry in entries:
+        if several and entry.model != last:
+            at += 0.35 if last else 0
+            heads.append((at, entry.model))
+            at, last = at + 1, entry.model
+        places.append(at)
+        at += 1
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.35, 0.62 + 0.27 * at))
+        axes = figure.add_subplot()
+        values = [100 * entry.accuracy.value for entry in entries]
+        axes.barh(places, values, height=0.68, color=[looks.colour(entry) for entry in entries], alpha=0.8)
+        axes.errorbar(values, places, xerr=_whiskers(entries), fmt="none", ecolor=_INK, elinewidth=1, capsize=2.5)
+        axes.set_yticks([*places, *(place for place, _ in heads)])
+        axes.set_yticklabels([*(entry.label for entry in entries), *(model for _, model in heads)])
+        for label in axes.get_yticklabels()[len(places) :]:
+            label.set_fontweight("bold")
+        for place, entry in zip(places, entries, strict=True):
+            text = percent(entry.accuracy.value)
+            end = (100 * entry.accuracy.high, place)
+            axes.annotate(text, end, (5, 0), textcoords="offset points", va="center", fontsize=8.5)
+        axes.set_ylim(at - 0.4, -0.6)
+        axes.set_xlim(0, min(108, max(20.0, *(112 * entry.accuracy.high for entry in entries))))
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("accuracy, %")
+        return _svg(figure, "Accuracy with 95% intervals")
+
+
+def pass_at_curves(entries: Sequence[Entry], looks: Looks) -> str | None:
+    """pass@k over k; None with one completion a problem."""
+    most = max(len(entry.pass_at) for entry in entries)
+    if most < 2:
+        return None
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.05, 2.6))
+        axes = figure.add_subplot()
+        for entry, alpha in _faded(entries):
+            ks = range(1, len(entry.pass_at) + 1)
+            line, few = looks.line(entry.model), looks.marker(entry.model) if most <= 8 else ""
+            shares = [100 * share.value for share in entry.pass_at]
+            axes.plot(ks, shares, line, marker=few, markersize=3.5, color=looks.colour(entry), alpha=alpha)
+        axes.set_xscale("log", base=2)
+        ticks = [2**i for i in range(most.bit_length())]
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel("k, completions")
+        axes.set_ylabel("pass@k, %")
+        return _svg(figure, "pass@k")
+
+
+def accuracy_against_cost(entries: Sequence[Entry], looks: Looks) -> str | None:
+    """Accuracy over decoded tokens; None where no tokens were counted."""
+    known = [(entry, alpha) for entry, alpha in _faded(entries) if entry.means["tokens_decoded"] > 0]
+    if not known:
+        return None
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.05, 2.6))
+        axes = figure.add_subplot()
+        for entry, alpha in known:
+            axes.errorbar(
+                entry.means["tokens_decoded"],
+                100 * entry.accuracy.value,
+                yerr=_whiskers([entry]),
+                fmt=looks.marker(entry.model),
+                color=looks.colour(entry),
+                elinewidth=1,
+                alpha=alpha,
+            )
+        _log_x(axes, [entry.means["tokens_decoded"] for entry, _ in known])
+        axes.set_xlabel("decoded tokens")
+        axes.set_ylabel("accuracy, %")
+        return _svg(figure, "Accuracy against decoded tokens")
+
+
+def ablation_plot(ablation: Ablation, looks: Looks) -> str:
+    """Accuracy and decoded tokens over one setting."""
+    entries = ablation.entries
+    numeric = all(isinstance(value, int | float) and math.isfinite(value) for value in ablation.values)
+    places: Sequence[Any] = ablation.values if numeric else range(len(entries))
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 2.5))
+        left, right = figure.subplots(1, 2)
+        colour, marker = looks.colour(entries[0]), looks.marker(entries[0].model)
+        shares = [100 * entry.accuracy.value for entry in entries]
+        left.errorbar(places, shares, yerr=_whiskers(entries), fmt=f"{marker}-", color=colour, elinewidth=1)
+        left.set_ylabel("accuracy, %")
+        right.plot(places, [entry.means["tokens_decoded"] for entry in entries], f"{marker}-", color=colour)
+        right.set_ylabel("decoded tokens")
+        right.set_ylim(bottom=0)
+        for axes in (left, right):
+            if numeric and min(places) > 0 and max(places) >= 4 * min(places):
+                axes.set_xscale("log", base=2)
+                axes.minorticks_off()
+            axes.set_xticks(places, [spell(value) for value in ablation.values])
+            axes.set_xlabel(symbol(ablation.setting))
+        return _svg(figure, f"Accuracy and decoded tokens over {symbol(ablation.setting)}")
+
+
+def _faded(entries: Sequence[Entry]) -> Iterable[tuple[Entry, float]]:
+    """Entries, and how opaque they are: variants of one sampler and model share a colour, the last one is full."""
+    for entry in entries:
+        alike = [other for other in entries if (other.model, other.cell.sampler) == (entry.model, entry.cell.sampler)]
+        yield entry, 1 - 0.65 * (len(alike) - 1 - alike.index(entry)) / len(alike)
+
+
+def _whiskers(entries: Sequence[Entry]) -> list[list[float]]:
+    below = [100 * (entry.accuracy.value - entry.accuracy.low) for entry in entries]
+    above = [100 * (entry.accuracy.high - entry.accuracy.value) for entry in entries]
+    return [below, above]
+
+
+def _log_x(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic axis with ticks at 1, 2 and 5 times the powers of ten, enough of them and not too many."""
+    low, high = min(values) / 1.4, max(values) * 1.4
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < 300 else (1,)
+    ticks = [tick for decade in decades for step in steps if low <= (tick := step * 10.0**decade) <= high]
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.set_xticks(ticks, [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """Draw it with the placeholders' variables in their place."""
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :]
+    for placeholder, variable in _VARIABLES.items():
+        svg = svg.replace(placeholder, f"var({variable})")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
