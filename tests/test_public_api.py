@@ -8,8 +8,9 @@ import pytest
 import powercut as pc
 
 ALL = """
-    BudgetError Completion Engine EngineError EntropyCut Event Failure LowTemperature PowercutError Request Sampler
-    SettingError Standard Stats Step TableEngine Trace UniformCut asample astream load sample
+    SMC TMC BestOfN BudgetError Completion Engine EngineError EntropyCut Event Failure LowTemperature PowerSMC
+    PowercutError Request Sampler SettingError Standard Stats Step TableEngine Trace UniformCut asample astream load
+    sample
 """
 
 EVERY = {"max_new_tokens": 1024, "top_k": 50, "stop": ()}
@@ -22,18 +23,41 @@ CUT = EVERY | {
     "refine_finished": False,
     "early_reject": True,
     "look_ahead": 1,
+    "tries": 1,
+}
+PARTICLES = EVERY | {
+    "alpha": 4.0,
+    "particles": 64,
+    "block_size": 32,
+    "ess_threshold": 0.5,
+    "moves": 0,
+    "beta": 4.0,
 }
 SETTINGS = {
     "Standard": EVERY,
     "LowTemperature": EVERY | {"alpha": 4.0, "temperature": None},
     "EntropyCut": CUT | {"beta": 4.0},
     "UniformCut": CUT,
+    "SMC": PARTICLES | {"temperature": None},
+    "PowerSMC": PARTICLES | {"ramp_tokens": 400},
+    "TMC": EVERY
+    | {
+        "alpha": 4.0,
+        "block_size": 192,
+        "candidates": 64,
+        "keep": 8,
+        "rollouts": 8,
+        "horizon": 192,
+        "temperature": None,
+    },
+    "BestOfN": EVERY
+    | {"n": None, "budget": None, "match": (), "temperature": 1.0, "select": "mean-logp", "answer": None},
 }
 
 FIELDS = {
     "Trace": "tokens logp logq entropy finished prefilled",
     "Step": "stage cut log_accept accepted early tokens_decoded",
-    "Stats": "steps acceptance tokens_decoded tokens_prefilled seconds",
+    "Stats": "steps acceptance tokens_decoded tokens_prefilled seconds log_z ess candidates",
     "Event": "stage stages step proposal trace",
     "Completion": "trace stats steps text prompt_index sample_index",
     "Failure": "prompt_index sample_index error",

@@ -42,6 +42,25 @@ def test_every_setting_of_every_sampler_is_a_flag_with_its_help_and_default(page
     assert "Default: 4." in text
 
 
+@pytest.mark.parametrize(
+    ("owners", "flags"),
+    [
+        ("smc, power-smc", ("--particles", "--ess-threshold", "--moves")),
+        ("power-smc", ("--ramp-tokens",)),
+        ("entropy-cut, uniform-cut", ("--steps", "--tries")),
+        ("tmc", ("--candidates", "--keep", "--rollouts", "--horizon")),
+        ("best-of-n", ("--budget", "--match", "--select", "--answer")),
+    ],
+)
+def test_flags_stand_with_the_samplers_that_have_them(page, owners, flags):
+    [panel] = re.findall(rf"─ Settings of {owners} ─.*?╰", page("sample"), re.DOTALL)
+    assert all(f"{name} " in panel for name in flags)
+
+
+def test_a_default_that_differs_is_shown_for_each(page):
+    assert "Default: 32 (smc, power-smc); 192 (tmc)." in page("sample")
+
+
 def test_flags_are_read_as_the_settings_types():
     built = build_sampler(
         "entropy-cut",

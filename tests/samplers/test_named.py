@@ -24,7 +24,7 @@ def test_a_stop_may_be_given_alone(stop):
     ("name", "settings", "message"),
     [
         ("entropy", {}, "there is no sampler 'entropy': did you mean entropy-cut? the samplers are standard, "),
-        ("standard", {"beta": 1}, "beta is a setting of entropy-cut, not of standard"),
+        ("standard", {"beta": 1}, "beta is a setting of entropy-cut, smc, power-smc, not of standard"),
         ("standard", {"betta": 1}, "betta is not a setting of any sampler"),
         ("entropy-cut", {"steps": 1.5}, "steps must be a whole number (got 1.5)"),
         ("entropy-cut", {"alpha": "much"}, "alpha must be a number (got 'much')"),

@@ -8,12 +8,27 @@ import warnings
 import numpy as np
 import pytest
 
-from powercut import EntropyCut, LowTemperature, SettingError, Standard, UniformCut
+from powercut import (
+    SMC,
+    TMC,
+    BestOfN,
+    EntropyCut,
+    LowTemperature,
+    PowerSMC,
+    SettingError,
+    Standard,
+    UniformCut,
+)
 from powercut.samplers import SAMPLERS, Sampler
 
-EVERY = (Standard, LowTemperature, EntropyCut, UniformCut)
-POWER = (LowTemperature, EntropyCut, UniformCut)
+EVERY = (Standard, LowTemperature, EntropyCut, UniformCut, SMC, PowerSMC, TMC, BestOfN)
+POWER = (LowTemperature, EntropyCut, UniformCut, SMC, PowerSMC, TMC)
+PROPOSING = (LowTemperature, EntropyCut, UniformCut, SMC, TMC)
+"""Those with alpha whose temperature may be given."""
 CUT = (EntropyCut, UniformCut)
+UNBOUNDED = (LowTemperature, EntropyCut, UniformCut)
+"""Those that take alpha = inf."""
+PARTICLES = (SMC, PowerSMC)
 NOT_NUMBERS = (math.nan, "4", None, True, False, [4], 1j)
 NOT_WHOLE = (1.5, 2.0, math.nan, math.inf, "4", True, [4])
 
@@ -21,12 +36,18 @@ BAD = [
     *((cls, "max_new_tokens", value) for cls in EVERY for value in (0, -1, None, *NOT_WHOLE)),
     *((cls, "top_k", value) for cls in EVERY for value in (0, -1, *NOT_WHOLE)),
     *((cls, "alpha", value) for cls in POWER for value in (0.99, 0, -4, -math.inf, *NOT_NUMBERS)),
-    *((cls, "temperature", v) for cls in POWER for v in (0, -1.0, math.inf, math.nan, "1", True, [1], 1j)),
+    *((cls, "temperature", v) for cls in PROPOSING for v in (0, -1.0, math.inf, math.nan, "1", True, [1], 1j)),
+    *((cls, "alpha", value) for cls in (SMC, PowerSMC, TMC) for value in (1001, math.inf)),
     *((cls, "steps", value) for cls in CUT for value in (-1, None, *NOT_WHOLE)),
     *((cls, "blocks", value) for cls in CUT for value in (0, -1, None, *NOT_WHOLE)),
     *((cls, "uniform_mix", value) for cls in CUT for value in (-0.1, 1.1, math.inf, *NOT_NUMBERS)),
     *((cls, "look_ahead", value) for cls in CUT for value in (0, -1, None, "all", *NOT_WHOLE)),
-    *((EntropyCut, "beta", value) for value in (-0.1, 101, math.inf, *NOT_NUMBERS)),
+    *((cls, "tries", value) for cls in CUT for value in (0, -1, None, *NOT_WHOLE)),
+    *((cls, "beta", v) for cls in (EntropyCut, *PARTICLES) for v in (-0.1, 101, math.inf, *NOT_NUMBERS)),
+    *((cls, name, v) for cls in PARTICLES for name in ("particles", "block_size") for v in (0, None, *NOT_WHOLE)),
+    *((cls, "moves", value) for cls in PARTICLES for value in (-1, None, *NOT_WHOLE)),
+    *((cls, "ess_threshold", value) for cls in PARTICLES for value in (-0.1, 1.1, *NOT_NUMBERS)),
+    *((PowerSMC, "ramp_tokens", value) for value in (-1, None, *NOT_WHOLE)),
     *((cls, "stop", value) for cls in EVERY for value in ("", (".", ""), None, 1.5, True, b"x", ("a", None), (1.0,))),
 ]
 
@@ -43,7 +64,7 @@ def test_a_bad_setting_is_refused_by_name(cls, name, value):
         assert message.endswith(f"(got {shown!r})")
 
 
-@pytest.mark.parametrize("cls", POWER)
+@pytest.mark.parametrize("cls", UNBOUNDED)
 def test_infinite_alpha_needs_a_temperature(cls):
     with pytest.raises(SettingError, match=r"^alpha = inf needs a temperature to propose at: give one") as error:
         cls(alpha=math.inf)
@@ -51,16 +72,27 @@ def test_infinite_alpha_needs_a_temperature(cls):
     assert cls(alpha=math.inf, temperature=0.25).proposal_temperature == 0.25
 
 
+@pytest.mark.parametrize("cls", CUT)
+def test_several_tries_need_a_finite_alpha(cls):
+    with pytest.raises(SettingError, match=r"^tries > 1 .* needs a finite alpha$"):
+        cls(alpha=math.inf, temperature=0.5, tries=2)
+    assert cls(alpha=math.inf, temperature=0.5, tries=1).tries == 1
+
+
 @pytest.mark.parametrize(
     ("cls", "settings"),
     [
         *((cls, {"max_new_tokens": np.int64(16), "top_k": np.int32(3)}) for cls in EVERY),
-        *((cls, {"alpha": 1, "temperature": 3}) for cls in POWER),
-        *((cls, {"alpha": np.float32(2.5), "temperature": np.float64(0.5)}) for cls in POWER),
+        *((cls, {"alpha": 1, "temperature": 3}) for cls in PROPOSING),
+        *((cls, {"alpha": np.float32(2.5), "temperature": np.float64(0.5)}) for cls in PROPOSING),
         *((cls, {"steps": 0, "blocks": 1, "uniform_mix": 0}) for cls in CUT),
         *((cls, {"steps": np.int64(3), "uniform_mix": 1}) for cls in CUT),
         *((cls, {"look_ahead": ahead}) for cls in CUT for ahead in (1, 5, "auto")),
-        *((EntropyCut, {"beta": beta}) for beta in (0, 0.5, 100)),
+        *((cls, {"beta": beta}) for cls in (EntropyCut, *PARTICLES) for beta in (0, 0.5, 100)),
+        *((cls, {"tries": np.int64(3)}) for cls in CUT),
+        *((cls, {"particles": 1, "block_size": 1, "ess_threshold": 0, "moves": 0}) for cls in PARTICLES),
+        *((cls, {"particles": np.int64(7), "ess_threshold": 1, "moves": np.int32(2)}) for cls in PARTICLES),
+        *((PowerSMC, {"ramp_tokens": ramp, "alpha": 1000}) for ramp in (0, 1, np.int64(9999))),
         (Standard, {"top_k": None}),
     ],
 )
@@ -152,7 +184,27 @@ def test_samplers_of_different_kinds_differ():
     assert Standard() != LowTemperature()
 
 
-@pytest.mark.parametrize("cls", POWER)
+@pytest.mark.parametrize(
+    ("tokens", "block", "horizons"),
+    [(10, 4, (4, 8, 10)), (8, 4, (4, 8)), (3, 32, (3,)), (3, 1, (1, 2, 3)), (1, 1, (1,))],
+)
+@pytest.mark.parametrize("cls", PARTICLES)
+def test_particles_are_looked_at_after_every_block(cls, tokens, block, horizons):
+    assert cls(max_new_tokens=tokens, block_size=block).horizons == horizons
+
+
+def test_the_power_rises_to_alpha_and_stays_there():
+    sampler = PowerSMC(alpha=5, ramp_tokens=8, block_size=3, max_new_tokens=16)
+    powers = [sampler.target_at(horizon).alpha for horizon in sampler.horizons]
+    assert sampler.horizons == (3, 6, 9, 12, 15, 16)
+    assert powers == [1 + 4 * 3 / 8, 1 + 4 * 6 / 8, 5, 5, 5, 5]
+    assert [sampler.target_at(h).temperature for h in sampler.horizons] == [1 / power for power in powers]
+    assert PowerSMC(alpha=5, ramp_tokens=0).target_at(1).alpha == 5
+    # however the ramp rounds, its end is alpha itself
+    assert all(PowerSMC(alpha=alpha, ramp_tokens=7).target_at(7).alpha == alpha for alpha in (1.1, 3.3, 4, 999.9))
+
+
+@pytest.mark.parametrize("cls", PROPOSING)
 def test_the_default_temperature_is_one_over_alpha(cls):
     assert cls(alpha=5).proposal_temperature == 1 / 5
     assert cls(alpha=5, temperature=0.7).proposal_temperature == 0.7
@@ -165,6 +217,10 @@ def test_the_registry_names_every_sampler():
         "low-temperature": LowTemperature,
         "entropy-cut": EntropyCut,
         "uniform-cut": UniformCut,
+        "smc": SMC,
+        "power-smc": PowerSMC,
+        "tmc": TMC,
+        "best-of-n": BestOfN,
     }
     assert dict(SAMPLERS) == named
     for cls in SAMPLERS.values():
