@@ -36,9 +36,9 @@ class FakeServer:
     """``probs(context)`` is the model, ``eos`` its stop token; used as ``with FakeServer(...) as server``.
 
     ``drops``: after how many tokens each coming request's stream is dropped. ``failures``: how many coming requests
-    get HTTP 500. ``hold_after``: after how many tokens every stream stands still until the server is killed. ``seen``
-    are the payloads of all requests for tokens; ``aborted`` is set once a client went away in the middle of an answer;
-    ``running`` counts the answers under way.
+    get HTTP 500, for the reason ``failure``. ``hold_after``: after how many tokens every stream stands still until the
+    server is killed. ``seen`` are the payloads of all requests for tokens; ``aborted`` is set once a client went away
+    in the middle of an answer; ``running`` counts the answers under way.
     """
 
     probs: Callable[[tuple[int, ...]], Any]
@@ -57,6 +57,7 @@ class FakeServer:
     max_model_len: int | None = None
     drops: list[int] = field(default_factory=list)
     failures: int = 0
+    failure: str = "out of order"
     hold_after: int | None = None
     seen: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -184,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fake.failures:
             fake.failures -= 1
-            self.refuse(500, "out of order")
+            self.refuse(500, fake.failure)
             return
         if body.get("model", fake.model) != fake.model:
             self.refuse(404, f"The model `{body['model']}` does not exist.")

@@ -191,7 +191,7 @@ def test_requests_that_no_server_can_serve():
         engine = load(server)
         with pytest.raises(pc.SettingError, match="top_k=None"):
             pc.sample(engine, pc.Standard(top_k=None), [[1]])
-        with pytest.raises(pc.SettingError, match="context of 20"):
+        with pytest.raises(pc.SettingError, match=r"context_length=20: .*give the server a longer one"):
             pc.sample(engine, pc.Standard(top_k=4, max_new_tokens=20), [[1]])
         with pytest.raises(pc.SettingError, match="tokenizer on this machine"):
             pc.sample(engine, pc.Standard(top_k=4, max_new_tokens=4, stop=("x",)), [[1]])
@@ -291,6 +291,17 @@ def test_it_gives_up_at_last():
         server.failures = 1
         with pytest.raises(pc.EngineError, match=r"HTTP 500: out of order; given up after .* \(retry_for\)"):
             extend(engine, ask())
+
+
+@every_kind
+def test_a_server_without_memory_says_what_to_lower(kind):
+    options = {"llama": "-c or --parallel", "sglang": "--mem-fraction-static"}.get(kind, "--gpu-memory-utilization")
+    with FakeServer(MODEL, kind=kind, failure="CUDA out of memory. Tried to allocate 2.00 GiB") as server:
+        engine = load(server, retry_for=0.0)
+        server.failures = 1
+        with pytest.raises(pc.EngineError, match=f"out of memory.*lower concurrency, or its .*{options}") as error:
+            extend(engine, ask())
+        assert "\n" not in str(error.value)
 
 
 class OnWarning(logging.Handler):

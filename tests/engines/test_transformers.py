@@ -206,14 +206,53 @@ def test_nan_logits_fail_one_request_and_spoil_no_other():
         assert np.isfinite(trace.entropy).all()
 
 
-def test_a_model_that_fails_fails_its_requests_and_recovers(monkeypatch):
+def no_memory_on_the_cpu(*_):
+    torch.empty(2**60)
+
+
+def no_memory_on_a_gpu(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def no_memory_for_cublas(*_):
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+def a_bug(*_):
+    raise RuntimeError("mat1 and mat2\nshapes cannot be multiplied")
+
+
+@pytest.mark.parametrize(
+    ("failure", "match"),
+    [
+        (no_memory_on_the_cpu, "out of memory .*lower slots or context_length"),
+        (no_memory_on_a_gpu, "out of memory .*lower slots or context_length"),
+        (no_memory_for_cublas, "out of memory .*lower slots or context_length"),
+        (a_bug, "decoding failed: RuntimeError: mat1 and mat2 shapes"),
+    ],
+)
+@pytest.mark.parametrize("job", ["prefill", "decode"])
+def test_a_model_that_fails_fails_its_requests_and_recovers(monkeypatch, job, failure, match):
     engine = make()
-    decode = Slots.decode
-    monkeypatch.setattr(Slots, "decode", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
-    with pytest.raises(pc.EngineError, match="lower slots or context_length"):
-        extend(engine, pc.Request(context=[1], max_new_tokens=3))
-    monkeypatch.setattr(Slots, "decode", decode)
-    assert len(extend(engine, pc.Request(context=[1], max_new_tokens=3))[0]) == 3
+    requests = [pc.Request(context=[1, 2, seed], max_new_tokens=3, top_k=4, seed=seed) for seed in range(5)]
+    want = extend(engine, *requests)
+    with monkeypatch.context() as broken:
+        broken.setattr(Slots, job, failure)
+        for request in (pc.Request(context=[7, 8, 9], max_new_tokens=3), *requests[:1]):
+            if job == "prefill" and request is requests[0]:
+                continue  # what is cached needs none
+            with pytest.raises(pc.EngineError, match=match) as error:
+                extend(engine, request)
+            assert "\n" not in str(error.value)
+    assert engine.idle == engine.concurrency
+    for got, same in zip(extend(engine, *requests), want, strict=True):
+        assert got.tokens.tolist() == same.tokens.tolist()
+
+
+def test_a_cache_that_no_memory_is_left_for():
+    model = tiny_model("llama", vocab_size=VOCAB, context=2**40)
+    with pytest.raises(pc.SettingError, match=r"no memory for a cache .*lower slots or context_length"):
+        TransformersEngine(model, slots=2**8, context_length=2**40)
 
 
 def test_an_engine_at_work_in_another_loop_says_so():

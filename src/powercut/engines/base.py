@@ -68,6 +68,44 @@ class Request:
         return frozenset(stop for stop in self.stop if not isinstance(stop, str))
 
 
+def check_request(
+    request: Request,
+    *,
+    text: Text | None,
+    context_length: int | None = None,
+    vocab_size: int | None = None,
+    whole_vocabulary: bool = True,
+    longer: str = "raise context_length",
+    textless: str = "this model has no tokenizer; give stop token ids",
+) -> None:
+    """Raise SettingError if an engine of these sizes, in tokens, can never serve ``request``. None: not known.
+
+    ``text`` None: it cannot look for stop strings, for which ``textless`` gives the remedy, as ``longer`` does for a
+    context that is too long. ``whole_vocabulary`` False: it needs a top_k.
+    """
+    top_k, size = request.top_k, len(request.context) + request.max_new_tokens
+    if top_k is None and not whole_vocabulary:
+        raise SettingError(
+            "top_k=None: this engine is told of the most likely tokens only; give a top_k (50 is usual), "
+            "or use the transformers engine"
+        )
+    if top_k is not None and vocab_size is not None and top_k > vocab_size:
+        raise SettingError(
+            f"top_k={top_k} is larger than the vocabulary of {vocab_size} tokens: lower it"
+            + (", or give None for all" if whole_vocabulary else "")
+        )
+    if context_length is not None and size > context_length:
+        raise SettingError(
+            f"a prompt of {len(request.context)} tokens and max_new_tokens={request.max_new_tokens} exceed "
+            f"context_length={context_length}: shorten the prompt, lower max_new_tokens or {longer}"
+        )
+    if request.stop_strings and text is None:
+        raise SettingError(f"stop={request.stop_strings[0]!r}: {textless}")
+    if request.context.min() < 0 or (vocab_size is not None and request.context.max() >= vocab_size):
+        known = "0 and above" if vocab_size is None else f"0..{vocab_size - 1}"
+        raise SettingError(f"the prompt has token ids outside {known}")
+
+
 @dataclass(slots=True)
 class Usage:
     """What an engine has computed since it was loaded, in tokens."""

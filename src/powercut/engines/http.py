@@ -24,7 +24,7 @@ from typing import cast
 
 import httpx
 
-from powercut.engines.base import KeepGoing, Request, Usage
+from powercut.engines.base import KeepGoing, Request, Usage, check_request
 from powercut.engines.http_api import KEYS, Api, UnavailableError
 from powercut.engines.http_decode import Decode
 from powercut.engines.http_dialects import Chunk
@@ -39,6 +39,7 @@ log = logging.getLogger("powercut")
 
 _SESSIONS = 16384  # so many chains are remembered with their server
 _LONGEST_PAUSE = 10.0  # seconds between two attempts
+_DIED = ("out of memory", "memory slot", "enginecore", "enginedead")  # as servers word it
 
 
 class HttpEngine:
@@ -140,24 +141,16 @@ class HttpEngine:
 
         A top_k above all before it is tried out on each server; EngineError if that fails otherwise.
         """
-        if request.top_k is None:
-            raise SettingError(
-                "top_k=None: a server tells of the most likely tokens only; give a number (50 is usual), "
-                "or use the transformers engine"
-            )
-        if request.stop_strings and not self._local_text:
-            raise SettingError(
-                f"stop={request.stop_strings[0]!r}: stop strings need the model's tokenizer on this machine; "
-                "give its folder or hub id as tokenizer, or give stop token ids"
-            )
-        size = len(request.context) + request.max_new_tokens
-        longest = min((s.context_length for s in self.servers if s.context_length is not None), default=size)
-        if size > longest:
-            raise SettingError(
-                f"a prompt of {len(request.context)} tokens and max_new_tokens={request.max_new_tokens} exceed "
-                f"the server's context of {longest}: shorten the prompt, or lower max_new_tokens"
-            )
-        if request.top_k > self._top_k:
+        check_request(
+            request,
+            text=self.text if self._local_text else None,
+            context_length=min((s.context_length for s in self.servers if s.context_length is not None), default=None),
+            whole_vocabulary=False,
+            longer="give the server a longer one",
+            textless="stop strings need the model's tokenizer on this machine; give its folder or hub id as tokenizer, "
+            "or give stop token ids",
+        )
+        if request.top_k is not None and request.top_k > self._top_k:
             for server in self.servers:
                 check_log_probs(server, request.top_k)
             self._top_k = request.top_k
@@ -184,7 +177,9 @@ class HttpEngine:
                     if work.count > before:
                         since, attempt = time.monotonic(), 0
                     if (waited := time.monotonic() - since) >= self._retry_for:
-                        raise EngineError(f"{error}; given up after {waited:.0f} seconds (retry_for)") from error
+                        raise EngineError(
+                            f"{_reason(error, server)}; given up after {waited:.0f} seconds (retry_for)"
+                        ) from error
                     self._note_away(server, error)
             finally:
                 server.running -= 1
@@ -274,7 +269,8 @@ class HttpEngine:
         server.away_until = time.monotonic() + _LONGEST_PAUSE
         if not server.away:
             server.away = True
-            log.warning("%s; chains wait, and go on when it answers (for %g seconds)", error, self._retry_for)
+            reason = _reason(error, server)
+            log.warning("%s; chains wait, and go on when it answers (for %g seconds)", reason, self._retry_for)
 
     def _pick(self, session: Hashable | None, but: Server | None = None) -> Server:
         """The session's server, which has its prefixes; else the least busy of those that are not away."""
@@ -315,6 +311,12 @@ async def _close_with_loop(client: httpx.AsyncClient, clients: _Clients) -> None
     finally:
         clients.pop(asyncio.get_running_loop(), None)
         await client.aclose()
+
+
+def _reason(error: UnavailableError, server: Server) -> str:
+    """Why a server is away, and what to lower where its memory may be why."""
+    died = any(words in str(error).lower() for words in _DIED)
+    return f"{error}: if memory ran short, lower concurrency, or {server.dialect.memory}" if died else str(error)
 
 
 def _roots(urls: str) -> list[str]:

@@ -9,7 +9,7 @@ token, which changes the law, and the others would decode on in vain.)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class Dialect:
 
     ``parse(event, received)`` reads one event of the answer, ``received`` tokens having come before it. With
     ``end_apart`` the server says only after a token that it was the last. ``raw`` and ``more`` are the remedies for
-    log-probabilities that are not raw, or not enough.
+    log-probabilities that are not raw, or not enough; ``memory`` are the options to lower where it runs out of memory.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Dialect:
     parse: Callable[[Json, int], Chunk]
     raw: str
     more: str
+    memory: str
     end_apart: bool = False
 
 
@@ -81,69 +82,74 @@ def _usage(event: Json) -> Json:
     return {"total": usage.get("completion_tokens"), "prefilled": prefilled}
 
 
-def _vllm_sampling(request: Request, stop_ids: Sequence[int]) -> Json:
+def _law(request: Request) -> Json:
+    """The law to draw from, in the words that all servers share: the model's own, truncated, at a temperature."""
     return {
-        "max_tokens": request.max_new_tokens,
         "temperature": request.temperature,
         "top_k": request.top_k,
         "top_p": 1.0,
         "min_p": 0.0,
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
+    }
+
+
+def _vllm(model: str, request: Request, stop_ids: Sequence[int]) -> tuple[Json, Json]:
+    """What both of vLLM's ways are asked: about the answer, and about the drawing."""
+    answer = {
+        "model": model,
+        "stream": True,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+    }
+    drawing = {
+        **_law(request),
         "repetition_penalty": 1.0,
+        "max_tokens": request.max_new_tokens,
         "seed": request.seed,
         "logprobs": request.top_k,
         "stop_token_ids": list(stop_ids),
     }
+    return answer, drawing
 
 
-_USAGE = {"include_usage": True, "continuous_usage_stats": True}
+def _vllm_parse(event: Json, read: Callable[[Json], tuple[Sequence[int], Sequence[Entries]]]) -> Chunk:
+    """One event of vLLM's; ``read`` gets tokens and rows out of its choice."""
+    if not event["choices"]:
+        return _chunk([], [], **_usage(event))
+    choice = event["choices"][0]
+    return _chunk(*read(choice), end=choice.get("finish_reason"), **_usage(event))
 
 
 def _generate_payload(model: str, request: Request, stop_ids: Sequence[int]) -> Json:
-    return {
-        "model": model,
-        "token_ids": request.context.tolist(),
-        "sampling_params": {**_vllm_sampling(request, stop_ids), "detokenize": False},
-        "stream": True,
-        "stream_options": _USAGE,
-    }
+    answer, drawing = _vllm(model, request, stop_ids)
+    return {**answer, "token_ids": request.context.tolist(), "sampling_params": {**drawing, "detokenize": False}}
 
 
-def _generate_parse(event: Json, received: int) -> Chunk:
-    if not event["choices"]:
-        return _chunk([], [], **_usage(event))
-    choice = event["choices"][0]
+def _generate_choice(choice: Json) -> tuple[Sequence[int], Sequence[Entries]]:
     content = (choice.get("logprobs") or {}).get("content") or []
     rows = [[(top["token_id"], top["logprob"]) for top in entry["top_logprobs"]] for entry in content]
-    return _chunk(choice.get("token_ids") or [], rows, end=choice.get("finish_reason"), **_usage(event))
+    return choice.get("token_ids") or [], rows
 
 
 def _completions_payload(model: str, request: Request, stop_ids: Sequence[int]) -> Json:
+    answer, drawing = _vllm(model, request, stop_ids)
     return {
-        "model": model,
+        **answer,
+        **drawing,
         "prompt": request.context.tolist(),
         "add_special_tokens": False,
-        "stream": True,
-        "stream_options": _USAGE,
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,  # log-probabilities are keyed by text else, which is not unique
-        **_vllm_sampling(request, stop_ids),
     }
 
 
-def _completions_parse(event: Json, received: int) -> Chunk:
-    if not event["choices"]:
-        return _chunk([], [], **_usage(event))
-    choice = event["choices"][0]
+def _completions_choice(choice: Json) -> tuple[Sequence[int], Sequence[Entries]]:
     logprobs: Mapping[str, Any] = choice.get("logprobs") or {}
     tokens = choice.get("token_ids")
     if tokens is None:
         tokens = [_token_id(name) for name in logprobs.get("tokens") or []]
-    rows = [
-        [(_token_id(name), value) for name, value in (row or {}).items()] for row in logprobs.get("top_logprobs") or []
-    ]
-    return _chunk(tokens, rows, end=choice.get("finish_reason"), **_usage(event))
+    listed = logprobs.get("top_logprobs") or []
+    return tokens, [[(_token_id(name), value) for name, value in (row or {}).items()] for row in listed]
 
 
 def _token_id(name: str) -> int:
@@ -158,11 +164,8 @@ def _llama_payload(model: str, request: Request, stop_ids: Sequence[int]) -> Jso
     return {
         "prompt": request.context.tolist(),
         "n_predict": request.max_new_tokens,
+        **_law(request),
         "samplers": ["top_k", "temperature"],
-        "temperature": request.temperature,
-        "top_k": request.top_k,
-        "top_p": 1.0,
-        "min_p": 0.0,
         "repeat_penalty": 1.0,
         "seed": request.seed % (2**32 - 1),  # 32 bits, all of them set meaning a random one
         "n_probs": request.top_k,
@@ -189,14 +192,9 @@ def _llama_parse(event: Json, received: int) -> Chunk:
 
 def _sglang_payload(model: str, request: Request, stop_ids: Sequence[int]) -> Json:
     sampling = {
-        "max_new_tokens": request.max_new_tokens,
-        "temperature": request.temperature,
-        "top_k": request.top_k,
-        "top_p": 1.0,
-        "min_p": 0.0,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
+        **_law(request),
         "repetition_penalty": 1.0,
+        "max_new_tokens": request.max_new_tokens,
         "sampling_seed": request.seed % 2**31,
         "stop_token_ids": list(stop_ids),
         "skip_special_tokens": False,
@@ -230,25 +228,40 @@ def _sglang_parse(event: Json, received: int) -> Chunk:
     return _chunk([entry[1] for entry in drawn], rows, end=end, total=total, prefilled=prefilled)
 
 
-_VLLM_RAW = "start it with --logprobs-mode raw_logprobs"
-_VLLM_MORE = "start it with --max-logprobs {k}, or lower top_k"
-
 VLLM_GENERATE = Dialect(
-    "vLLM generate", "/inference/v1/generate", _generate_payload, _generate_parse, _VLLM_RAW, _VLLM_MORE
+    "vLLM generate",
+    "/inference/v1/generate",
+    _generate_payload,
+    lambda event, _: _vllm_parse(event, _generate_choice),
+    raw="start it with --logprobs-mode raw_logprobs",
+    more="start it with --max-logprobs {k}, or lower top_k",
+    memory="its --max-num-seqs, --max-model-len or --gpu-memory-utilization",
 )
-VLLM_COMPLETIONS = Dialect(
-    "vLLM completions", "/v1/completions", _completions_payload, _completions_parse, _VLLM_RAW, _VLLM_MORE
+VLLM_COMPLETIONS = replace(
+    VLLM_GENERATE,
+    name="vLLM completions",
+    path="/v1/completions",
+    payload=_completions_payload,
+    parse=lambda event, _: _vllm_parse(event, _completions_choice),
 )
 LLAMA = Dialect(
-    "llama.cpp", "/completion", _llama_payload, _llama_parse, "use a newer llama-server", "lower top_k", end_apart=True
+    "llama.cpp",
+    "/completion",
+    _llama_payload,
+    _llama_parse,
+    raw="use a newer llama-server",
+    more="lower top_k",
+    memory="its -c or --parallel",
+    end_apart=True,
 )
 SGLANG = Dialect(
     "SGLang",
     "/generate",
     _sglang_payload,
     _sglang_parse,
-    "start it with SGLANG_RETURN_ORIGINAL_LOGPROB=1 in its environment",
-    "lower top_k",
+    raw="start it with SGLANG_RETURN_ORIGINAL_LOGPROB=1 in its environment",
+    more="lower top_k",
+    memory="its --max-running-requests or --mem-fraction-static",
 )
 
 BY_OWNER: dict[str, tuple[Dialect, ...]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,12 @@ def libraries() -> tuple[Any, Any]:
         return importlib.import_module("torch"), importlib.import_module("transformers")
     except ImportError as error:
         raise EngineError(f"loading a model needs torch and transformers ({one_line(error)}): {INSTALL}") from error
+
+
+def cache_name(model: Any) -> str:
+    """How ``model`` calls the cache that it takes and returns: ``cache`` from transformers 5.24 on."""
+    parameters = inspect.signature(model.forward).parameters
+    return next((name for name in ("past_key_values", "cache_params") if name in parameters), "cache")
 
 
 @contextmanager

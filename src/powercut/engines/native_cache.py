@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from powercut.engines.huggingface import cache_name
 from powercut.trace import IntArray
-
-_CACHE_NAMES = ("past_key_values", "cache_params")
 
 
 class Lane:
@@ -34,6 +33,7 @@ class NativeCaches:
     def __init__(self, model: PreTrainedModel, slots: int) -> None:
         self.model = model
         self._free = slots
+        self._name = cache_name(model)
 
     def free(self) -> int:
         """How many more requests may start."""
@@ -80,6 +80,7 @@ class NativeCaches:
         fed = tokens if lane.cache else lane.tokens
         out = self.model(input_ids=torch.tensor(fed, device=self.model.device)[None], use_cache=True, **lane.cache)
         # A model that returns no cache is given all its tokens again next time.
-        lane.cache = {name: out[name] for name in _CACHE_NAMES if out.get(name) is not None}
+        cache = out.get(self._name)
+        lane.cache = {} if cache is None else {self._name: cache}
         logits: torch.Tensor = out.logits[0, -1]
         return logits

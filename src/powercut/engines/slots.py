@@ -18,6 +18,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
+from powercut.engines.huggingface import cache_name
 from powercut.trace import IntArray
 
 HEAD_WIDTH = 64
@@ -109,7 +110,7 @@ class Slots:
                 )
                 for (k_heads, k_dim), (v_heads, v_dim) in shapes
             ]
-            self._cache = Cache(layers=self._layers)
+            self._cache = {cache_name(model): Cache(layers=self._layers)}
             width = min(HEAD_WIDTH, model.config.get_text_config().vocab_size)
             # Scores and ids of the most likely next tokens after each cached position; NaN where they are not known.
             scores = torch.promote_types(model.dtype, torch.float32)
@@ -216,8 +217,8 @@ class Slots:
             input_ids=torch.tensor(tokens, device=self.device),
             position_ids=positions,
             attention_mask=mask,
-            past_key_values=self._cache,
             use_cache=True,
+            **self._cache,
         )
 
     def _look(self, rows: IntArray, positions: torch.Tensor, length: int) -> None:
@@ -284,7 +285,7 @@ def _layer_shapes(model: PreTrainedModel) -> list[tuple[tuple[int, int], tuple[i
     """(heads, dim) of keys and values in each layer, seen in a forward pass of the model's own."""
     with torch.inference_mode():
         out = model(input_ids=torch.zeros((1, 2), dtype=torch.long, device=model.device), use_cache=True)
-    cache = getattr(out, "past_key_values", None)
+    cache = out.get(cache_name(model))
     if not isinstance(cache, DynamicCache) or not cache.layers:
         raise Unsupported(f"{type(model).__name__} keeps no key/value cache")
     odd = {type(layer).__name__ for layer in cache.layers if type(layer) is not DynamicLayer}

@@ -8,9 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from powercut.engines.base import KeepGoing, Request, Usage
+from powercut.engines.base import KeepGoing, Request, Usage, check_request
 from powercut.engines.next_token import NextTokenLaw, draw, next_token_law
-from powercut.errors import EngineError, SettingError
+from powercut.errors import EngineError
 from powercut.trace import IntArray, Trace
 
 
@@ -52,8 +52,7 @@ class TableEngine:
 
     def check(self, request: Request) -> None:
         """Raise SettingError for stop strings, which a model without text cannot look for."""
-        if request.stop_strings:
-            raise SettingError(f"stop={request.stop_strings[0]!r}: a table model has no text; give stop token ids")
+        check_request(request, text=None, textless="a table model has no text; give stop token ids")
 
     async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
         """Draw tokens one by one; yields to other tasks after each. Nothing is prefilled: a table needs no cache."""

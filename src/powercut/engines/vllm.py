@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from powercut.engines.background import BackgroundLoop
-from powercut.engines.base import KeepGoing, Request, Usage
+from powercut.engines.base import KeepGoing, Request, Usage, check_request
 from powercut.engines.stops import StopWatch
 from powercut.engines.vllm_outputs import Decode, Mailbox
 from powercut.engines.vllm_start import Limits, check_main_guard, decode_error, sampling_params, start
@@ -103,17 +103,18 @@ class VllmEngine:
 
     def check(self, request: Request) -> None:
         """Raise SettingError if ``request`` cannot fit, or asks for what vLLM does not give."""
-        limits, top_k = self.limits, request.top_k
-        if top_k is None:
+        limits = self.limits
+        check_request(
+            request,
+            text=self.text,
+            context_length=limits.context_length,
+            vocab_size=limits.vocab_size,
+            whole_vocabulary=False,
+        )
+        if request.top_k is not None and request.top_k > limits.max_logprobs:
             raise SettingError(
-                "top_k=None: vLLM gives the log-probabilities of the most likely tokens only; give a top_k, such as 50"
-            )
-        if top_k > limits.vocab_size:
-            raise SettingError(f"top_k={top_k} is larger than the vocabulary of {limits.vocab_size} tokens: lower it")
-        if top_k > limits.max_logprobs:
-            raise SettingError(
-                f"top_k={top_k} exceeds max_logprobs={limits.max_logprobs} of this vllm engine: lower it, or load with "
-                f"max_logprobs={top_k}"
+                f"top_k={request.top_k} exceeds max_logprobs={limits.max_logprobs} of this vllm engine: lower it, or "
+                f"load with max_logprobs={request.top_k}"
             )
         least, most = TEMPERATURES
         if not least <= request.temperature <= most:
@@ -121,17 +122,6 @@ class VllmEngine:
                 f"temperature {request.temperature:g} of the proposal is outside {least:g} to {most:g}, "
                 "where vLLM can draw"
             )
-        size = len(request.context) + request.max_new_tokens
-        if size > limits.context_length:
-            raise SettingError(
-                f"a prompt of {len(request.context)} tokens and max_new_tokens={request.max_new_tokens} exceed "
-                f"context_length={limits.context_length}: shorten the prompt, lower max_new_tokens or raise "
-                "context_length"
-            )
-        if request.stop_strings and self.text is None:
-            raise SettingError(f"stop={request.stop_strings[0]!r}: this model has no tokenizer; give stop token ids")
-        if request.context.min() < 0 or request.context.max() >= limits.vocab_size:
-            raise SettingError(f"the prompt has token ids outside 0..{limits.vocab_size - 1}")
 
     async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
         """Draw tokens until a stop, ``max_new_tokens``, or ``keep_going`` returning False (see ``Engine.extend``)."""
