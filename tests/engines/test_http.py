@@ -193,6 +193,8 @@ def test_requests_that_no_server_can_serve():
             pc.sample(engine, pc.Standard(top_k=None), [[1]])
         with pytest.raises(pc.SettingError, match=r"context_length=20: .*give the server a longer one"):
             pc.sample(engine, pc.Standard(top_k=4, max_new_tokens=20), [[1]])
+        with pytest.raises(pc.SettingError, match=r"temperature 0\.001"):  # which vLLM would raise to 0.01
+            pc.sample(engine, pc.LowTemperature(alpha=1000, top_k=4, max_new_tokens=2), [[1]])
         with pytest.raises(pc.SettingError, match="tokenizer on this machine"):
             pc.sample(engine, pc.Standard(top_k=4, max_new_tokens=4, stop=("x",)), [[1]])
     assert engine.describe() == f"fake at {server.url[:-3]} (vLLM completions), up to 64 requests at once"

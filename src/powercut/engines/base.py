@@ -75,13 +75,15 @@ def check_request(
     context_length: int | None = None,
     vocab_size: int | None = None,
     whole_vocabulary: bool = True,
+    temperatures: tuple[float, float] = (0.0, float("inf")),
     longer: str = "raise context_length",
     textless: str = "this model has no tokenizer; give stop token ids",
 ) -> None:
     """Raise SettingError if an engine of these sizes, in tokens, can never serve ``request``. None: not known.
 
     ``text`` None: it cannot look for stop strings, for which ``textless`` gives the remedy, as ``longer`` does for a
-    context that is too long. ``whole_vocabulary`` False: it needs a top_k.
+    context that is too long. ``whole_vocabulary`` False: it needs a top_k. ``temperatures`` are the least and the most
+    that it can draw at.
     """
     top_k, size = request.top_k, len(request.context) + request.max_new_tokens
     if top_k is None and not whole_vocabulary:
@@ -98,6 +100,12 @@ def check_request(
         raise SettingError(
             f"a prompt of {len(request.context)} tokens and max_new_tokens={request.max_new_tokens} exceed "
             f"context_length={context_length}: shorten the prompt, lower max_new_tokens or {longer}"
+        )
+    least, most = temperatures
+    if not least <= request.temperature <= most:
+        raise SettingError(
+            f"temperature {request.temperature:g} of the proposal is outside {least:g} to {most:g}, "
+            "where this engine can draw"
         )
     if request.stop_strings and text is None:
         raise SettingError(f"stop={request.stop_strings[0]!r}: {textless}")

@@ -146,6 +146,7 @@ class HttpEngine:
             text=self.text if self._local_text else None,
             context_length=min((s.context_length for s in self.servers if s.context_length is not None), default=None),
             whole_vocabulary=False,
+            temperatures=self.servers[0].dialect.temperatures,
             longer="give the server a longer one",
             textless="stop strings need the model's tokenizer on this machine; give its folder or hub id as tokenizer, "
             "or give stop token ids",

@@ -8,6 +8,7 @@ token, which changes the law, and the others would decode on in vain.)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from powercut.engines.base import Request
+from powercut.engines.vllm_start import TEMPERATURES
 from powercut.errors import EngineError
 from powercut.trace import FloatArray, IntArray
 
@@ -42,7 +44,8 @@ class Dialect:
     """One kind of server. ``payload(model, request, stop_ids)`` is the body to post to ``path``.
 
     ``parse(event, received)`` reads one event of the answer, ``received`` tokens having come before it. With
-    ``end_apart`` the server says only after a token that it was the last. ``raw`` and ``more`` are the remedies for
+    ``end_apart`` the server says only after a token that it was the last. ``temperatures`` are the least and the
+    most that the server draws at. ``raw`` and ``more`` are the remedies for
     log-probabilities that are not raw, or not enough; ``memory`` are the options to lower where it runs out of memory.
     """
 
@@ -53,6 +56,7 @@ class Dialect:
     raw: str
     more: str
     memory: str
+    temperatures: tuple[float, float] = (0.0, math.inf)
     end_apart: bool = False
 
 
@@ -236,6 +240,7 @@ VLLM_GENERATE = Dialect(
     raw="start it with --logprobs-mode raw_logprobs",
     more="start it with --max-logprobs {k}, or lower top_k",
     memory="its --max-num-seqs, --max-model-len or --gpu-memory-utilization",
+    temperatures=TEMPERATURES,
 )
 VLLM_COMPLETIONS = replace(
     VLLM_GENERATE,

@@ -23,13 +23,10 @@ from powercut.engines.background import BackgroundLoop
 from powercut.engines.base import KeepGoing, Request, Usage, check_request
 from powercut.engines.stops import StopWatch
 from powercut.engines.vllm_outputs import Decode, Mailbox
-from powercut.engines.vllm_start import Limits, check_main_guard, decode_error, sampling_params, start
+from powercut.engines.vllm_start import TEMPERATURES, Limits, check_main_guard, decode_error, sampling_params, start
 from powercut.errors import EngineError, SettingError
 from powercut.text import Text
 from powercut.trace import Trace
-
-TEMPERATURES = (0.01, 2.0)
-"""vLLM raises lower temperatures to the first, and refuses those above the second."""
 
 
 class VllmEngine:
@@ -110,17 +107,12 @@ class VllmEngine:
             context_length=limits.context_length,
             vocab_size=limits.vocab_size,
             whole_vocabulary=False,
+            temperatures=TEMPERATURES,
         )
         if request.top_k is not None and request.top_k > limits.max_logprobs:
             raise SettingError(
                 f"top_k={request.top_k} exceeds max_logprobs={limits.max_logprobs} of this vllm engine: lower it, or "
                 f"load with max_logprobs={request.top_k}"
-            )
-        least, most = TEMPERATURES
-        if not least <= request.temperature <= most:
-            raise SettingError(
-                f"temperature {request.temperature:g} of the proposal is outside {least:g} to {most:g}, "
-                "where vLLM can draw"
             )
 
     async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:

@@ -25,6 +25,9 @@ ALIASES = {"slots": "max_num_seqs", "concurrency": "max_num_seqs", "context_leng
 RAW = ("raw_logprobs", "raw_logits")
 """Values of ``logprobs_mode`` that give the base model's law: before temperature and truncation."""
 
+TEMPERATURES = (0.01, 2.0)
+"""vLLM raises lower temperatures to the first, and refuses those above the second."""
+
 MEMORY = "lower slots (max_num_seqs), context_length (max_model_len) or gpu_memory_utilization"
 MEMORY_CPU = "lower slots (max_num_seqs), context_length (max_model_len) or kv_cache_memory_bytes"
 
