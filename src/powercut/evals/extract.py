@@ -15,8 +15,15 @@ _NUMBER = re.compile(
     rf"(?:{_DIGITS})(?!\d*(?:st|nd|rd|th)\b)(?:\s?/\s?\d+)?"
 )
 _MARKED = re.compile(r"####[ ]*([^#\s]+)[ ]*$", re.MULTILINE)
+_STATED = re.compile(r"(?:answer|option|choice)[*_]*(?:\s+is\b[*_]*:?|\s*[:=])[*_]*[ ]*([^\n]+)", re.IGNORECASE)
+_MATH = re.compile(r"\$+([^$]+)\$|\\\((.+?)\\\)|(.+?)(?:\.\s.*|\.?$)")
+_STYLED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|bf|rm)\s*\{([^{}]*)\}")
+_DEGREES = re.compile(r"\^\s*(?:\\circ\b|\{\s*\\circ\s*\})")
 _THIN_SPACE = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\!|\\ |[\u00a0\u2009\u202f]|,\\!)(?=\d{3}(?!\d))")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+
+LONGEST_NUMBER = 1000
+"""Digits; a longer one is no answer."""
 
 
 def boxed(text: str) -> str | None:
@@ -42,14 +49,50 @@ def marked(text: str) -> str | None:
     return found[-1] if found and last_number(found[-1]) is not None else None
 
 
+def numbers(text: str) -> list[Fraction]:
+    """The numbers in ``text``: signs, decimals, fractions a/b and thousands separators are understood."""
+    found = []
+    for number in _NUMBER.findall(_simple(text)):
+        top, _, bottom = re.sub(r"[\s,$€£]", "", number).partition("/")
+        if len(top) <= LONGEST_NUMBER and len(bottom) <= LONGEST_NUMBER:
+            value = Fraction(top)
+            found.append(value / int(bottom) if bottom and int(bottom) else value)
+    return found
+
+
 def last_number(text: str) -> Fraction | None:
-    """The last number in ``text``: signs, decimals, a fraction a/b and thousands separators are understood."""
-    text = _FRACTION.sub(r" \1/\2 ", _THIN_SPACE.sub(",", text.replace("\N{MINUS SIGN}", "-").replace(r"\$", "$")))
-    found = _NUMBER.findall(text)
-    if not found:
+    """The last of ``numbers``."""
+    found = numbers(text)
+    return found[-1] if found else None
+
+
+def boxed_number(box: str) -> Fraction | None:
+    """The one number that a box holds, behind its last equals sign and beside a unit; None for a formula or several."""
+    said = _DEGREES.sub("", _simple(plain(box))).rpartition("=")[2]
+    if re.search(r"[\\^_+*]", re.sub(r"\\[%,!; ]|\\(?:left|right|quad|approx)\b", "", said)):
         return None
-    top, _, bottom = re.sub(r"[\s,$€£]", "", found[-1]).partition("/")
-    if len(top) > 1000 or len(bottom) > 1000:
-        return None  # no answer has so many digits, and Python refuses to read them
-    value = Fraction(top)
-    return value / int(bottom) if bottom and int(bottom) else value
+    found = numbers(said)
+    return found[0] if len(found) == 1 else None
+
+
+def _simple(text: str) -> str:
+    text = text.replace("\N{MINUS SIGN}", "-").replace(r"\$", "$")
+    return _FRACTION.sub(r" \1/\2 ", _THIN_SPACE.sub(",", text))
+
+
+def stated(text: str) -> str | None:
+    """What follows the last "answer is" or "Answer:" on its line; None where nothing does."""
+    found = _STATED.findall(text)
+    return found[-1].strip() if found else None
+
+
+def stated_math(text: str) -> str | None:
+    """The formula, or the first sentence, of what is ``stated``."""
+    said = (stated(text) or "").strip("*_ ")
+    formula = _MATH.match(said)
+    return next((part.strip("*_ ") for part in formula.groups() if part), None) if formula else None
+
+
+def plain(latex: str) -> str:
+    r"""LaTeX with the contents of \text{} and its like in their place."""
+    return _STYLED.sub(r" \1 ", latex)

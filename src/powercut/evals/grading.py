@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from powercut.evals.extract import boxed, last_number, marked
+from powercut.evals.extract import boxed, boxed_number, last_number, marked
 from powercut.evals.problem import Grade, Problem
 
 NO_ANSWER = "no answer in the text"
@@ -13,13 +13,14 @@ NO_ANSWER = "no answer in the text"
 def grade_number(problem: Problem, text: str) -> Grade:
     r"""Whether the number that ``text`` ends with is the reference.
 
-    It is the last number inside the last \boxed{}, else the one alone behind the last ``####`` (GSM8K's own mark), else
-    the last in the text. Units, currency, thousands separators and markup around it do not matter.
+    It is the number inside the last \boxed{} (a formula there is none), else the one alone behind the last ``####``
+    (GSM8K's own mark), else the last in the text. Units, currency, thousands separators and markup around it do not
+    matter.
     """
     box = boxed(text)
-    found = last_number(box if box is not None else marked(text) or text)
+    found = boxed_number(box) if box is not None else last_number(marked(text) or text)
     if found is None:
-        return Grade(False, None, NO_ANSWER if box is None else r"no number in \boxed{}")
+        return Grade(False, box, NO_ANSWER if box is None else r"not a single number in \boxed{}")
     reference = last_number(problem.answer)
     if reference is None:
         raise ValueError(f"problem {problem.id} has no number as its answer: {problem.answer!r}")

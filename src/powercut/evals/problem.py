@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LETTERS = "ABCDEFGHIJ"
+"""What choices are called."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

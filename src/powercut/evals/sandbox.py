@@ -1,0 +1,169 @@
+"""Run code that a model wrote in a process of this machine, held back as far as the system lets us.
+
+It can still read the user's files: a container is safer. Nothing here runs unless the user asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import psutil
+
+from powercut.evals.code import Execution
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a program and all its processes may use: ``seconds`` of wall time, ``memory`` and ``disk`` in bytes.
+
+    ``processes`` counts threads too, ``files`` the files in its folder.
+    """
+
+    seconds: float = 10.0
+    memory: int = 1 << 30
+    disk: int = 16 << 20
+    files: int = 1000
+    processes: int = 32
+
+
+# Sets the limits in a fresh interpreter and becomes the program: no code runs between fork and exec in this process.
+_LAUNCHER = """
+import resource, sys
+seconds, memory, disk, files, processes = map(float, sys.argv.pop().split())
+program = compile(open("program.py", "rb").read(), "program.py", "exec")
+for name, value in [("CORE", 0), ("CPU", seconds + 1), ("AS", memory), ("FSIZE", disk), ("NPROC", processes)]:
+    try:
+        kind = getattr(resource, "RLIMIT_" + name)
+        hard = resource.getrlimit(kind)[1]
+        value = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
+        resource.setrlimit(kind, (value, value))
+    except (AttributeError, OSError, ValueError):  # not on this system
+        pass
+exec(program, {"__name__": "__main__"})
+"""
+_UNSHARE = ("unshare", "--user", "--map-root-user", "--net", "--ipc", "--pid", "--fork", "--kill-child", "--")
+_LOOK_EVERY = 0.05  # seconds between two looks at what a program uses
+
+
+@functools.cache
+def isolation() -> tuple[str, ...]:
+    """What to put in front of a command to take away its network and end whatever it starts; () where nothing can."""
+    if shutil.which(_UNSHARE[0]) is None:
+        return ()
+    return _UNSHARE if subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False).returncode == 0 else ()
+
+
+class LocalSandbox:
+    """Runs Python programs under ``limits``, as many at once as there are processors: an Execute for ``evals.code``."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="powercut-sandbox")
+
+    def describe(self) -> str:
+        """One line for people: what holds a program back on this machine, and what does not."""
+        most = self.limits
+        network = "no network" if isolation() else "but with network, as there are no user namespaces here"
+        return (
+            f"code that the model writes runs on this machine with your rights: {most.seconds:g} s, "
+            f"{most.memory >> 20} MB, {most.processes} processes, {network}"
+        )
+
+    async def __call__(self, program: str) -> Execution:
+        """``run``, beside an event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.run, program)
+
+    def run(self, program: str) -> Execution:
+        """Run a Python program with an empty folder, environment and stdin; nothing of it is left when this returns.
+
+        Returns after ``limits.seconds`` at the latest.
+        """
+        with tempfile.TemporaryDirectory(prefix="powercut-", ignore_cleanup_errors=True) as parent:
+            folder = Path(parent, "work")
+            folder.mkdir()
+            (folder / "program.py").write_text(program, encoding="utf-8", errors="surrogatepass")
+            outputs = [Path(parent, name) for name in ("stdout", "stderr")]
+            with outputs[0].open("wb") as stdout, outputs[1].open("wb") as stderr:
+                process = subprocess.Popen(
+                    [*isolation(), sys.executable, "-I", "-c", _LAUNCHER, " ".join(map(str, astuple(self.limits)))],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    cwd=folder,
+                    env={"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8"},
+                    start_new_session=True,
+                )
+                try:
+                    stopped = _watch(process, Path(parent), self.limits)
+                finally:
+                    _kill(process)
+            return Execution(process.returncode, _tail(outputs[0]), _tail(outputs[1]), stopped)
+
+
+def _watch(process: subprocess.Popen[bytes], folder: Path, limits: Limits) -> str | None:
+    """Wait until a process ends; why it has to be stopped, if it has to."""
+    deadline = time.monotonic() + limits.seconds
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            process.wait(min(left, _LOOK_EVERY))
+        except subprocess.TimeoutExpired:
+            if excess := _excess(process.pid, folder, limits):
+                return excess
+        else:
+            return None
+    return f"it ran longer than {limits.seconds:g} s"
+
+
+def _excess(pid: int, folder: Path, limits: Limits) -> str | None:
+    processes = memory = 0
+    for member in _tree(pid):
+        with contextlib.suppress(psutil.Error):  # it may just have ended
+            processes += member.num_threads()
+            memory += member.memory_info().rss
+    if processes > limits.processes + len(isolation()[:1]):
+        return f"it started more than {limits.processes} processes"
+    if memory > limits.memory:
+        return f"it used more than {limits.memory >> 20} MB of memory"
+    files = disk = 0
+    for file in folder.rglob("*"):
+        if (files := files + 1) > limits.files:
+            return f"it wrote more than {limits.files} files"
+        with contextlib.suppress(OSError):
+            disk += file.lstat().st_blocks * 512
+    return f"it wrote more than {limits.disk >> 20} MB" if disk > limits.disk else None
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    return []
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and its descendants: those of its session, and those that left it."""
+    tree = _tree(process.pid)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for member in tree:
+        with contextlib.suppress(psutil.Error):
+            member.kill()
+    process.wait()
+
+
+def _tail(file: Path, most: int = 1 << 16) -> str:
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - most))
+        return stream.read().decode("utf-8", "replace")
