@@ -32,13 +32,13 @@ class World:
         settings, sampler = about["settings"], about["sampler"]
         cuts = sampler.endswith("-cut")
         settings = {"alpha": 4.0, "steps": 10, **settings}
-        skill += SKILL[sampler] + 0.3 * (np.log2(settings["alpha"]) - 2) - 0.4 * (about["task"] == "humaneval")
+        skill += SKILL.get(sampler, 0) + 0.3 * (np.log2(settings["alpha"]) - 2) - 0.4 * (about["task"] == "humaneval")
         for problem in problems:
             ease = self.easiness.setdefault(problem, self.rng.normal(0, 1.6))
             odds = ease + skill + self.rng.normal(0, 0.7)
             for seed in seeds:
                 tokens = int(self.rng.integers(80, 400))
-                decoded = int(tokens * COST[sampler] * self.rng.uniform(0.8, 1.2) * settings["steps"] / 10)
+                decoded = int(tokens * COST.get(sampler, 1) * self.rng.uniform(0.8, 1.2) * settings["steps"] / 10)
                 yield {
                     **{name: about[name] for name in ("task", "model", "sampler")},
                     "cell": about["cell"],

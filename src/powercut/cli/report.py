@@ -53,15 +53,22 @@ def report(
     made = build(run_dirs, formats or list(FILES))
     for note in made.notes:
         say(f"note: {note}")
-    _show(made.table)
     folder = out or run_dirs[0] / "report"
+    failure = _write(folder, made.texts)
+    _show(made.table)  # whatever becomes of the files
+    if failure is not None:
+        raise PowercutError(f"--out: cannot write {failure.filename or folder}: {failure.strerror}")
+    say(f"wrote {', '.join(str(folder / FILES[name]) for name in made.texts)}")
+
+
+def _write(folder: Path, texts: dict[str, str]) -> OSError | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in made.texts.items():
+        for name, text in texts.items():
             (folder / FILES[name]).write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise PowercutError(f"--out: cannot write {error.filename or folder}: {error.strerror}") from None
-    say(f"wrote {', '.join(str(folder / FILES[name]) for name in made.texts)}")
+        return error
+    return None
 
 
 def _show(figures: Figures) -> None:

@@ -43,7 +43,7 @@ def _task(summary: Summary, task: str, entries: Sequence[Entry]) -> Iterator[Par
     yield Part(
         f"{problems:,} problems. Accuracy with 95% intervals clustered by problem; the rest are means over problems, "
         "of one completion each: log\u00a0p in nats, next-token entropy in nats, decoded tokens with those of rejected "
-        "proposals, seconds of wall time. Bold: the best of each model.",
+        "proposals, seconds of wall time. n: problems × completions of each. Bold: the best of each model.",
         tables.task_table(entries),
         entries,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib.metadata import version
 
 from jinja2 import Environment, PackageLoader
@@ -37,7 +36,7 @@ def html(summary: Summary, sections: Sequence[Section], title: str, notes: Seque
         looks=looks,
         colours=plots.COLOURS,
         version=version("powercut"),
-        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        completions=sum(entry.completions for group in summary.tasks.values() for entry in group),
     )
 
 

@@ -18,8 +18,10 @@ _BESIDES = ("prompt_style", "data", "dtype", "matched")
 
 def spell(value: Any) -> str:
     """A setting's value as the command line spells it."""
-    if isinstance(value, bool) or value is None:
-        return {True: "on", False: "off", None: "none"}[value]
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if isinstance(value, int | float):
         return f"{value:g}" if isinstance(value, float) else str(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

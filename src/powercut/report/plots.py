@@ -101,7 +101,8 @@ def accuracy_bars(entries: Sequence[Entry], looks: Looks) -> str:
         figure = Figure(figsize=(4.35, 0.62 + 0.27 * at))
         axes = figure.add_subplot()
         values = [100 * entry.accuracy.value for entry in entries]
-        axes.barh(places, values, height=0.68, color=[looks.colour(entry) for entry in entries], alpha=0.8)
+        colours = [(looks.colour(entry), 0.85 * alpha) for entry, alpha in _faded(entries)]
+        axes.barh(places, values, height=0.68, color=colours)
         axes.errorbar(values, places, xerr=_whiskers(entries), fmt="none", ecolor=_INK, elinewidth=1, capsize=2.5)
         axes.set_yticks([*places, *(place for place, _ in heads)])
         axes.set_yticklabels([*(entry.label for entry in entries), *(model for _, model in heads)])
@@ -179,7 +180,8 @@ def ablation_plot(ablation: Ablation, looks: Looks) -> str:
         left.set_ylabel("accuracy, %")
         right.plot(places, [entry.means["tokens_decoded"] for entry in entries], f"{marker}-", color=colour)
         right.set_ylabel("decoded tokens")
-        right.set_ylim(bottom=0)
+        right.set_ylim(0, 1.08 * right.get_ylim()[1])
+        right.yaxis.set_major_formatter("{x:,.0f}")
         for axes in (left, right):
             if numeric and min(places) > 0 and max(places) >= 4 * min(places):
                 axes.set_xscale("log", base=2)
