@@ -25,7 +25,7 @@ class Style:
 
     prompts: Mapping[Kind, str]
     chat: bool = True
-    system: str | None = None
+    system: Mapping[Kind, str] = field(default_factory=dict)
     stop: Mapping[Kind, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -60,7 +60,7 @@ STYLES: dict[str, Style] = {
     # The instruction that these models were trained with.
     "qwen-math": Style(
         {"math": "{question}", "choice": _CHOICES + _LETTER, "code": _CODE},
-        system=_BOX.format(),
+        system={"math": _BOX.format()},
     ),
     "deepseek-r1": Style({"math": "{question}\n" + _BOX, "choice": _CHOICES + _LETTER, "code": _CODE}),
 }
@@ -74,19 +74,19 @@ KNOWN_MODELS: dict[str, str] = {
 """Styles of models whose name contains the text, small letters only."""
 
 
-def find_style(name: str | None, model: str = "", has_chat_template: bool = True) -> Style:
-    """The style called ``name``; None picks the known model's, or "chat" or "base" by whether there is a template.
+def choose_style(name: str | None, model: str = "", has_chat_template: bool = True) -> str:
+    """The style called ``name``; None picks the known model's, else "chat" or "base" by whether there is a template.
 
-    Raises SettingError for an unknown name, and for a chat style where the model has no template.
+    Raises SettingError for an unknown name, and for a style that chats where the model has no template.
     """
-    if name is not None and name not in STYLES:
-        raise SettingError(f"there is no prompt style {name!r}: the styles are {', '.join(STYLES)}")
     if name is None:
         known = next((style for part, style in KNOWN_MODELS.items() if part in model.lower()), "chat")
-        name = known if has_chat_template else "base"
+        return known if has_chat_template else "base"
+    if name not in STYLES:
+        raise SettingError(f"there is no prompt style {name!r}: the styles are {', '.join(STYLES)}")
     if STYLES[name].chat and not has_chat_template:
         raise SettingError(f"the prompt style {name} needs a chat template and this model has none: use base")
-    return STYLES[name]
+    return name
 
 
 def prompt_text(style: Style, kind: Kind, problem: Problem) -> str:
@@ -104,5 +104,6 @@ def make_prompt(style: Style, kind: Kind, problem: Problem) -> str | list[Messag
     text = prompt_text(style, kind, problem)
     if not style.chat:
         return text
-    system = [{"role": "system", "content": style.system}] if style.system else []
-    return [*system, {"role": "user", "content": text}]
+    system = style.system.get(kind)
+    before = [{"role": "system", "content": system}] if system else []
+    return [*before, {"role": "user", "content": text}]
