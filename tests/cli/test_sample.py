@@ -207,7 +207,10 @@ def test_a_failed_run_leaves_files_as_they_were(flag, monkeypatch, capsys, tmp_p
         (["a", "--sampler", "entropy-cot"], "did you mean entropy-cut?"),
         (["a", "--sampler", "xyz"], "the samplers are standard, low-temperature"),
         (["a", "--sampler", "standard", "--alpha", "2"], "a setting of low-temperature, entropy-cut, uniform-cut"),
-        (["a", "--sampler", "uniform-cut", "--beta", "2"], "--beta is a setting of entropy-cut, not of uniform-cut"),
+        (
+            ["a", "--sampler", "uniform-cut", "--beta", "2"],
+            "--beta is a setting of entropy-cut, smc, power-smc, not of uniform-cut",
+        ),
         (["a", "--sampler", "standard", "--no-early-reject"], "--early-reject is a setting of"),
         (["a", "--bete", "2"], "--bete"),
         (["a", "-n", "0"], "-n must be at least 1"),

@@ -104,12 +104,14 @@ def test_a_cell_may_grow_and_never_shrinks(run):
     assert (about["seeds"], about["problems"]) == ([0, 1], 7)
 
 
-def test_run_json_tells_of_every_process(run):
-    run.record({"argv": ["first"], "bound": float("inf")})
-    run.record({"argv": ["second"]})
-    told = json.loads((run.path / "run.json").read_text())
+def test_run_json_tells_of_every_process(tmp_path):
+    for word in ("first", "second"):
+        with RunFolder(tmp_path) as folder:
+            folder.record({"argv": [word]})
+            folder.record({"argv": [word], "bound": float("inf")})  # once more is known
+    told = json.loads((tmp_path / "run.json").read_text())
     assert (told["format"], told["argv"], told["bound"]) == (1, ["first"], "inf")
-    assert told["resumed"] == [{"argv": ["second"]}]
+    assert told["resumed"] == [{"argv": ["second"], "bound": "inf"}]
 
 
 def test_one_process_at_a_time(run):

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from powercut.cli.eval import evaluate
 from powercut.cli.models import models
 from powercut.cli.output import say, to_stdout
 from powercut.cli.report import report
@@ -31,6 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(sample)
+app.command("eval")(evaluate)
 app.command()(models)
 app.command()(report)
 

@@ -6,7 +6,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 
@@ -51,16 +51,31 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def with_setting_flags(command: Command) -> Command:
-    """Give ``command``, in place of its ``**settings``, one flag for each setting of any sampler."""
+def with_setting_flags(command: Command, *, several: bool = False) -> Command:
+    """Give ``command``, in place of its ``**settings``, one flag for each setting of any sampler.
+
+    With ``several`` each may be given several times, and its values come in a list. A flag that the command declares
+    itself stays as it is.
+    """
     signature = inspect.signature(command, eval_str=True)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    flags = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name, owners))
-        for name, owners in _by_panel()
-    ]
+    flags = []
+    listed: Any = list
+    for name, owners in _by_panel():
+        if name not in signature.parameters:
+            hint, *options = get_args(_annotation(name, owners))
+            one = named.members(hint)[0]  # the other is None
+            if several and typing.get_origin(one) is not list:
+                hint = listed[one] | None
+            annotation = Annotated[hint, *options]  # type: ignore[valid-type]
+            flags.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     command.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
     return command
+
+
+def with_repeated_setting_flags(command: Command) -> Command:
+    """``with_setting_flags``, each of which may be given several times."""
+    return with_setting_flags(command, several=True)
 
 
 def build_sampler(name: str, settings: Mapping[str, Any]) -> Sampler:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -41,21 +43,24 @@ class _Chain:
             self.accepted += event.step.accepted
 
 
-class Progress:
-    """A live display of a run on ``console``; where that is no terminal, a line now and then: ``every`` seconds."""
+class Display(ABC):
+    """What is shown of ``total`` completions while they are drawn: live on a terminal, else a line now and then.
 
-    def __init__(
-        self, console: Console, usage: Usage, total: int, steps_per_stage: int | None, every: float = 5.0
-    ) -> None:
-        self._console, self._usage = console, usage
-        self._total, self._steps = total, steps_per_stage
+    ``every`` is how often, in seconds.
+    """
+
+    def __init__(self, console: Console, usage: Usage, total: int, every: float = 5.0) -> None:
+        self._console, self._usage, self._total = console, usage, total
         self._done = 0
-        self._chains: dict[tuple[int, int], _Chain] = {}
         self._rate: deque[tuple[float, int]] = deque([(time.monotonic(), usage.decoded)], maxlen=_RATE_SAMPLES)
         self._live: Live | None = None
         self._every, self._last = every, time.monotonic()
 
-    def __enter__(self) -> Progress:
+    @abstractmethod
+    def __rich__(self) -> RenderableType:
+        """Draw the display as it should look now."""
+
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             # A Live that was stopped still knows its old height and would erase lines above it: always a new one.
             self._live = Live(self, console=self._console, transient=True, refresh_per_second=8)
@@ -79,17 +84,42 @@ class Progress:
         finally:
             self.__enter__()
 
+    def _line(self, more: Callable[[], str]) -> None:
+        """Where there is no terminal, write the head and ``more`` on a line if the last one is long enough ago."""
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last >= self._every:
+            self._last = now
+            self._console.print(f"{self._head()} · {more()}", markup=False, soft_wrap=True)
+
+    def _head(self) -> str:
+        now, decoded = time.monotonic(), self._usage.decoded
+        then, before = self._rate[0]
+        self._rate.append((now, decoded))
+        rate = (decoded - before) / max(now - then, 1e-3)
+        return f"{self._done}/{self._total} completions · {decoded:,} tokens decoded · {rate:,.0f} tokens/s"
+
+
+class Progress(Display):
+    """The chains of ``powercut sample``."""
+
+    def __init__(
+        self, console: Console, usage: Usage, total: int, steps_per_stage: int | None, every: float = 5.0
+    ) -> None:
+        super().__init__(console, usage, total, every)
+        self._steps = steps_per_stage
+        self._chains: dict[tuple[int, int], _Chain] = {}
+
     def observe(self, prompt_index: int, sample_index: int, event: Event) -> None:
         """Take note of what a sampler just did."""
         chain = self._chains.setdefault((prompt_index, sample_index), _Chain())
         chain.update(event)
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._last >= self._every:
-            self._last = now
+
+        def where() -> str:
             stage, step, acceptance, length = self._cells(chain)
-            where = f"prompt {prompt_index}, sample {sample_index}: stage {stage}, step {step}"
-            line = f"{self._head()} · {where}, acceptance {acceptance}, length {length}"
-            self._console.print(line, markup=False, soft_wrap=True)
+            place = f"prompt {prompt_index}, sample {sample_index}: stage {stage}, step {step}"
+            return f"{place}, acceptance {acceptance}, length {length}"
+
+        self._line(where)
 
     def finish(self, prompt_index: int, sample_index: int) -> None:
         """Take note that a chain has ended, well or not."""
@@ -107,13 +137,6 @@ class Progress:
             table.add_row(str(i), str(j), *self._cells(chain))
         more = [Text(f"and {len(chains) - _ROWS} more", style="dim")] if len(chains) > _ROWS else []
         return Group(head, *([table] if chains else []), *more)
-
-    def _head(self) -> str:
-        now, decoded = time.monotonic(), self._usage.decoded
-        then, before = self._rate[0]
-        self._rate.append((now, decoded))
-        rate = (decoded - before) / max(now - then, 1e-3)
-        return f"{self._done}/{self._total} completions · {decoded:,} tokens decoded · {rate:,.0f} tokens/s"
 
     def _cells(self, chain: _Chain) -> tuple[str, str, str, str]:
         step = "–" if self._steps is None else f"{chain.step}/{self._steps}"

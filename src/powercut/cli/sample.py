@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from powercut.cli.loading import load_engine
 from powercut.cli.options import (
     DEFAULT_SAMPLER,
     ContextFlag,
@@ -26,9 +27,6 @@ from powercut.cli.prompts import read_prompts
 from powercut.cli.session import Job, Session
 from powercut.errors import SettingError
 from powercut.samplers import SAMPLERS
-
-if TYPE_CHECKING:
-    from powercut.engines.base import Engine
 
 _PROMPTS, _OUTPUT = "Prompts", "Output"
 
@@ -130,7 +128,7 @@ def sample(
         )
         try:
             options = given(device=device, dtype=dtype, slots=slots, context_length=context_length)
-            engine = _load(console, model, options, job.total * built.width)
+            engine = load_engine(console, model, options, job.total * built.width)
             asyncio.run(session.run(engine))
         except KeyboardInterrupt:
             say(f"interrupted: {session.finished} of {job.total} completions finished")
@@ -138,17 +136,3 @@ def sample(
         if any(file is not None and file.failed for file in (out, trace)):
             raise typer.Exit(2)
     raise typer.Exit(session.exit_code)
-
-
-def _load(console: Console, model: str | None, options: dict[str, Any], most: int) -> Engine:
-    import powercut
-    from powercut.engines import select
-
-    if select(model)[0] == "transformers":
-        options.setdefault("slots", min(16, most))  # no memory for more requests than there will be
-    if not console.is_terminal:
-        return powercut.load(model, **options)
-    with console.status("loading the model"):
-        engine = powercut.load(model, **options)
-    console.print(engine.describe(), style="dim", markup=False, soft_wrap=True)
-    return engine

@@ -46,11 +46,12 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = FileLock(path / ".lock")
+        self._before: dict[str, Any] | None = None
 
     def __enter__(self) -> RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._check()
+            self._before = self._read()
             self._lock.acquire(timeout=0)
         except Timeout:
             remedy = "wait for it, or give another folder"
@@ -68,14 +69,15 @@ class RunFolder:
         return self.path / "logs"
 
     def record(self, facts: Mapping[str, Any]) -> None:
-        """Note in run.json how this process was called: as the run's beginning, or as one that resumed it."""
-        file = self.path / "run.json"
-        if file.exists():
-            run = json.loads(file.read_bytes())
-            run["resumed"] = [*run.get("resumed", []), strict(facts)]
-        else:
+        """Note in run.json how this process was called: as the run's beginning, or as one that resumed it.
+
+        Called again it notes ``facts`` in place of what this process noted before.
+        """
+        if self._before is None:
             run = {"format": FORMAT, **facts}
-        write_whole(file, json.dumps(strict(run), indent=1, ensure_ascii=False) + "\n")
+        else:
+            run = {**self._before, "resumed": [*self._before.get("resumed", []), facts]}
+        write_whole(self.path / "run.json", json.dumps(strict(run), indent=1, ensure_ascii=False) + "\n")
 
     def cell(self, about: Mapping[str, Any], name: str, wanted: Collection[Key]) -> CellFolder:
         """The folder of a cell, whose cell.json says ``about``; ``wanted`` are the completions it should have."""
@@ -88,18 +90,19 @@ class RunFolder:
         write_whole(file, json.dumps(strict(about), indent=1, ensure_ascii=False) + "\n")
         return CellFolder(path, wanted)
 
-    def _check(self) -> None:
+    def _read(self) -> dict[str, Any] | None:
         file = self.path / "run.json"
         try:
             run = json.loads(file.read_bytes())
         except FileNotFoundError:
             if any(entry.name not in (".lock", "run.json.tmp") for entry in self.path.iterdir()):
                 raise SettingError(f"{self.path} holds other files and no run: give a new folder") from None
-            return
+            return None
         except ValueError as error:
             raise SettingError(f"{file} cannot be read ({error}): give a new folder") from None
         if not isinstance(run, dict) or run.get("format") != FORMAT:
             raise SettingError(f"{file} is not of format {FORMAT}, which this powercut writes: give a new folder")
+        return run
 
 
 class CellFolder:

@@ -1,0 +1,163 @@
+"""``powercut eval``: tasks x models x samplers, into a run folder that survives any interruption."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from powercut.cli.loading import load_engine
+from powercut.cli.options import (
+    DEFAULT_SAMPLER,
+    ContextFlag,
+    DeviceFlag,
+    DtypeFlag,
+    SlotsFlag,
+    flag,
+    given,
+    with_repeated_setting_flags,
+)
+from powercut.cli.output import say
+from powercut.engines.bundled import DEFAULT_MODEL
+from powercut.errors import SettingError
+from powercut.evals.prompts import STYLES
+from powercut.evals.tasks import TASKS
+from powercut.samplers import SAMPLERS
+
+if TYPE_CHECKING:
+    from powercut.evals.plan import Cell
+
+_RUN = "The run"
+
+
+@with_repeated_setting_flags
+def evaluate(
+    tasks: Annotated[
+        list[str],
+        typer.Argument(metavar="TASK...", help=f"Of {', '.join(TASKS)}.", show_default=False),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="RUN_DIR", help="The run's folder. What is done there is not done again.")
+    ],
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(help=f"One of {', '.join(SAMPLERS)}; may be given several times. Default: {DEFAULT_SAMPLER}."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Completions of each problem.")] = 1,
+    limit: Annotated[int | None, typer.Option(help="The first so many problems of each task. Default: all.")] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(metavar="SAMPLER", help="Let best-of-n spend what SAMPLER did on the same problem and seed."),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="The task's problems, as JSON or JSON lines; TASK=FILE where there are several tasks.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STYLE",
+            help=f"How problems are put: {', '.join(STYLES)}. Default: what the model was made for.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(help="Completions at once; as many as keep the engine full if not given.", rich_help_panel=_RUN),
+    ] = None,
+    allow_unsafe_local: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unsafe-local",
+            help="Run code that the model writes on this machine, with limits, and not in docker.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.", rich_help_panel=_RUN)] = False,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A hub name, a local folder, vllm:NAME or a URL; may be given several times, to compare. "
+            "Default: the bundled SmolLM2-135M-Instruct.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    device: DeviceFlag = None,
+    dtype: DtypeFlag = None,
+    slots: SlotsFlag = None,
+    context_length: ContextFlag = None,
+    **settings: Any,
+) -> None:
+    """Evaluate samplers on benchmarks.
+
+    Every task with every model and every sampler. A setting that is given several times makes a cell of each value, for
+    the samplers that have it; those that are not given are as published for the task. The same command again goes on
+    where the last one was interrupted. `powercut report RUN_DIR` makes the tables, and Inspect's logs are in
+    RUN_DIR/logs.
+
+    For example:
+
+        powercut eval arithmetic --sampler standard --sampler entropy-cut --seeds 4 --limit 20 --out runs/first
+
+        powercut eval math500 --model Qwen/Qwen2.5-Math-7B --alpha 2 --alpha 4 --beta 1 --beta 4 --out runs/ablation
+    """
+    try:
+        from powercut.evals.harness import Harness
+        from powercut.evals.plan import choices
+        from powercut.evals.prepare import load_benchmarks, make_cells
+        from powercut.evals.provenance import provenance
+        from powercut.evals.sandbox import LocalSandbox
+        from powercut.evals.store import RunFolder
+    except ImportError as error:
+        raise SettingError(f"powercut eval needs {error.name}: pip install 'powercut[eval]'") from error
+    from powercut.cli.eval_progress import EvalProgress, summary
+
+    for name, value in (("seeds", seeds), ("limit", limit), ("concurrency", concurrency)):
+        if value is not None and value < 1:
+            raise SettingError(f"{flag(name)} must be at least 1 (got {value})")
+    names = list(dict.fromkeys(sampler or [DEFAULT_SAMPLER]))
+    values = given(**settings)
+    if "stop" in values:
+        values["stop"] = [tuple(values["stop"])]  # several stops are one setting
+    local = LocalSandbox() if allow_unsafe_local else None
+    benches = load_benchmarks(list(dict.fromkeys(tasks)), data or [], limit, local)
+    chosen = {bench: choices(names, values, bench.defaults, match, flag) for bench in benches}
+    most = sum(
+        len(bench.problems) * seeds * each.sampler.width for bench, several in chosen.items() for each in several
+    )
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    options = given(device=device, dtype=dtype, slots=slots, context_length=context_length)
+    results: dict[Cell, list[dict[str, Any]]] = {}
+    with RunFolder(out) as folder:
+        facts = provenance(["powercut", *sys.argv[1:]])
+        folder.record(facts)
+        if local is not None and any(bench.execute is not None for bench in benches):
+            say(f"note: {local.describe()}")
+        try:
+            for each in dict.fromkeys(model or [DEFAULT_MODEL]):
+                engine = load_engine(console, each, options, most)
+                facts = {**facts, "engines": {**facts.get("engines", {}), each: engine.describe()}}
+                folder.record(facts)
+                cells = make_cells(chosen, each, engine, style=prompt, seeds=seeds, dtype=dtype)
+                progress = EvalProgress(console, engine.usage)
+                harness = Harness(engine, folder, cells, progress.observe, concurrency)
+                progress.start({cell: harness.results(cell) for cell in cells})
+                with progress:
+                    harness.run()
+                results |= {cell: harness.results(cell) for cell in cells}
+        except KeyboardInterrupt:
+            say(f"interrupted: what is finished is in {out}, and the same command goes on from there")
+            raise typer.Exit(130) from None
+    Console().print(summary(results))
+    say(f"powercut report {out} makes tables, tests and plots; inspect view --log-dir {out / 'logs'} shows the texts")
+    errors = [row["error"] for rows in results.values() for row in rows if row["error"] is not None]
+    if errors:
+        say(f"error: {len(errors)} completions failed, the first with: {errors[0]}; the same command tries them again")
+        raise typer.Exit(1)

