@@ -58,7 +58,7 @@ class Kernel:
         def log_accept() -> float:
             """The most that any try, if selected, can be accepted with: they are upper bounds while they grow."""
             values = np.array([t.ratio.value for t in tries])
-            return float(log_accept_tries(values).max()) if np.isfinite(values).all() else math.inf
+            return float(log_accept_tries(values).max()) if values.max() < math.inf else math.inf
 
         async def propose(which: int) -> Trace:
             this = tries[which]
@@ -76,7 +76,8 @@ class Kernel:
         if not all(t.whole for t in tries):
             return tails[0], Step(stage, cut, log_accept(), False, True, decoded)
         values = np.array([t.ratio.value for t in tries])
-        chosen = int(rng.choice(self.tries, p=normalise(values))) if self.tries > 1 else 0
+        choosable = self.tries > 1 and values.max() > -math.inf
+        chosen = int(rng.choice(self.tries, p=normalise(values))) if choosable else 0
         log_accept_chosen = float(log_accept_tries(values)[chosen])
         return tails[chosen], Step(stage, cut, log_accept_chosen, log_accept_chosen >= log_u, False, decoded)
 
