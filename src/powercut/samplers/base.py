@@ -76,6 +76,10 @@ class Sampler(ABC):
         """
         return self
 
+    def legs(self, start: int, horizon: int) -> Iterable[tuple[int, float]]:
+        """How a decode goes from ``start`` tokens to ``horizon``: where each part ends, and at which temperature."""
+        return ((horizon, self.proposal_temperature),)
+
     def request(
         self,
         prompt: IntArray,
@@ -156,20 +160,31 @@ class Draw:
         keep_going: KeepGoing | None = None,
         *,
         lane: int = 0,
-        temperature: float | None = None,
     ) -> Trace:
         """Tokens that follow ``kept`` until a stop, ``horizon`` or ``keep_going`` ends them.
 
         Calls that overlap should differ in ``lane``, so that the engine keeps a cache for each.
         """
-        session = (self._key, lane)
-        request = self._sampler.request(
-            self._prompt, kept.tokens, horizon=horizon, seed=seed, session=session, temperature=temperature
-        )
-        tail = await self.engine.extend(request, keep_going)
-        self._decoded += len(tail)
-        self._prefilled += tail.prefilled
-        return tail
+        session, trace, going = (self._key, lane), kept, True
+
+        def ask(piece: Trace) -> bool:
+            nonlocal going
+            going = keep_going is None or keep_going(piece)
+            return going
+
+        for leg, (end, temperature) in enumerate(self._sampler.legs(len(kept), horizon)):
+            if leg:  # noise of its own
+                [seed] = seeds_of(np.random.SeedSequence(seed), 1)
+            request = self._sampler.request(
+                self._prompt, trace.tokens, horizon=end, seed=seed, session=session, temperature=temperature
+            )
+            tail = await self.engine.extend(request, None if keep_going is None else ask)
+            self._decoded += len(tail)
+            self._prefilled += tail.prefilled
+            trace = trace.splice(len(trace), tail)
+            if tail.finished or not going:
+                break
+        return trace[len(kept) :]
 
     def show(self, proposal: Trace, trace: Trace, *, stage: int = 0, stages: int = 1, step: Step | None = None) -> None:
         """Tell the observer of an event, and keep its step."""

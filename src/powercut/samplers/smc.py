@@ -7,7 +7,10 @@ last resampling, which makes exp(log_z) unbiased.
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -17,7 +20,7 @@ from powercut.samplers.base import Draw, Observer, Sampler, seeds_of, setting, s
 from powercut.samplers.kernel import Kernel
 from powercut.samplers.plain import check_temperature
 from powercut.target import Power, effective_sample_size, log_mean_weight, normalise, systematic
-from powercut.trace import Completion, FloatArray, IntArray, Trace
+from powercut.trace import Completion, FloatArray, IntArray, Step, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +64,22 @@ class _ParticleSampler(Sampler):
         """Where blocks end; the last is max_new_tokens."""
         return (*range(self.block_size, self.max_new_tokens, self.block_size), self.max_new_tokens)
 
+    @abstractmethod
     def target_at(self, horizon: int) -> Power:
         """The power at the end of a block, and the temperature at which its tokens are drawn."""
-        raise NotImplementedError
 
     async def __call__(
         self, engine: Engine, prompt: IntArray, rng: np.random.Generator, observe: Observer | None = None
     ) -> Completion:
         async with Draw(self, engine, prompt, observe) as draw:
             particles = await self.weigh(draw, rng)
-            last = spawn(rng, 1)[0]
-            choice = np.random.default_rng(last.spawn(1)[0])
-            trace = particles.traces[choice.choice(self.particles, p=normalise(particles.log_weights))]
-            target = Power(self.alpha, self.proposal_temperature)
-            stage = len(self.horizons) - 1
-            for move in last.spawn(self.moves):
-                generator = np.random.default_rng(move)
-                tail, step = await self._kernel(target).step(draw, trace, self.max_new_tokens, generator, stage=stage)
-                trace = trace.splice(step.cut, tail) if step.accepted else trace
-                draw.show(tail, trace, stage=stage, stages=len(self.horizons), step=step)
+            choices, seeds = spawn(rng, 1)[0].spawn(2)
+            weights = normalise(particles.log_weights)
+            trace = particles.traces[np.random.default_rng(choices).choice(self.particles, p=weights)]
+            target, stage = Power(self.alpha, self.proposal_temperature), len(self.horizons) - 1
+            async for tail, moved, step in self._moves(draw, trace, target, stage, seeds):
+                draw.show(tail, moved, stage=stage, stages=len(self.horizons), step=step)
+                trace = moved
             return await draw.complete(trace, log_z=particles.log_z, ess=particles.ess)
 
     async def weigh(self, draw: Draw, rng: np.random.Generator) -> Particles:
@@ -88,50 +88,62 @@ class _ParticleSampler(Sampler):
         log_weights = np.zeros(self.particles)
         log_z, power, ess = 0.0, 0.0, []
         for stage, horizon in enumerate(self.horizons):
-            seeds, choices, moves = spawn(rng, 1)[0].spawn(3)
+            grow, resample = spawn(rng, 1)[0].spawn(2)
             target = self.target_at(horizon)
             growing = [i for i, trace in enumerate(traces) if not trace.finished]
-            lane_seeds = seeds_of(seeds, self.particles)
-            tails = await draw.together(
-                draw.extend(traces[i], horizon, lane_seeds[i], lane=i, temperature=target.temperature) for i in growing
-            )
+            seeds = seeds_of(grow, self.particles)
+            tails = await draw.together(draw.extend(traces[i], horizon, seeds[i], lane=i) for i in growing)
             # What came before counts again only as far as the power has grown since.
-            log_weights += (target.alpha - power) * np.array([trace.logp.sum() for trace in traces])
+            log_weights += (target.alpha - power) * _logp(traces)
             power = target.alpha
             for i, tail in zip(growing, tails, strict=True):
                 log_weights[i] += target.increments(tail).sum()
                 traces[i] = traces[i].splice(len(traces[i]), tail)
+            done = horizon == self.max_new_tokens or all(trace.finished for trace in traces)
+            if done:
+                log_weights += (self.alpha - power) * _logp(traces)
             ess.append(effective_sample_size(log_weights))
             self._show(draw, traces, log_weights, dict(zip(growing, tails, strict=True)), stage)
-            done = all(trace.finished for trace in traces) or horizon == self.max_new_tokens
             if done:
                 break
             if ess[-1] < self.ess_threshold * self.particles:
                 log_z += log_mean_weight(log_weights)
-                u = np.random.default_rng(choices).random()
-                traces = [traces[i] for i in systematic(normalise(log_weights), u)]
-                log_weights = np.zeros(self.particles)
-                traces = await draw.together(
-                    self._move(draw, trace, target, horizon, stage, i, seed)
-                    for i, (trace, seed) in enumerate(zip(traces, moves.spawn(self.particles), strict=True))
-                )
-        log_weights += (self.alpha - power) * np.array([trace.logp.sum() for trace in traces])
-        log_z += log_mean_weight(log_weights)
-        return Particles(tuple(traces), log_weights, log_z, tuple(ess))
+                traces, log_weights = await self._resample(draw, traces, log_weights, target, stage, resample)
+        return Particles(tuple(traces), log_weights, log_z + log_mean_weight(log_weights), tuple(ess))
 
-    async def _move(
-        self, draw: Draw, trace: Trace, target: Power, horizon: int, stage: int, lane: int, seed: np.random.SeedSequence
-    ) -> Trace:
-        """A particle after its Metropolis-Hastings steps; these count among the completion's, whoever survives."""
-        for move in seed.spawn(self.moves):
-            generator = np.random.default_rng(move)
-            tail, step = await self._kernel(target).step(draw, trace, horizon, generator, stage=stage, lane=lane)
+    async def _resample(
+        self,
+        draw: Draw,
+        traces: Sequence[Trace],
+        log_weights: FloatArray,
+        target: Power,
+        stage: int,
+        seeds: np.random.SeedSequence,
+    ) -> tuple[list[Trace], FloatArray]:
+        """Particles drawn by weight, each moved by itself, and their weights from here on: equal ones."""
+        choices, *movers = seeds.spawn(1 + self.particles)
+        u = np.random.default_rng(choices).random()
+        drawn = [traces[i] for i in systematic(normalise(log_weights), u)]
+
+        async def move(i: int) -> list[tuple[Trace, Trace, Step]]:
+            return [moved async for moved in self._moves(draw, drawn[i], target, stage, movers[i], lane=i)]
+
+        for i, path in enumerate(await draw.together(move(i) for i in range(self.particles))):
+            for tail, moved, step in path:  # in the particles' order, whichever was done first
+                draw.show(tail, moved, stage=stage, stages=len(self.horizons), step=step)
+                drawn[i] = moved
+        return drawn, np.zeros(self.particles)
+
+    async def _moves(
+        self, draw: Draw, trace: Trace, target: Power, stage: int, seeds: np.random.SeedSequence, *, lane: int = 0
+    ) -> AsyncIterator[tuple[Trace, Trace, Step]]:
+        """The steps of a particle at the end of a block: the proposal's tail, where the particle stands, the step."""
+        kernel = Kernel(target, CutLaw(EntropyJump(self.beta)))
+        for seed in seeds.spawn(self.moves):
+            generator = np.random.default_rng(seed)
+            tail, step = await kernel.step(draw, trace, self.horizons[stage], generator, stage=stage, lane=lane)
             trace = trace.splice(step.cut, tail) if step.accepted else trace
-            draw.steps.append(step)
-        return trace
-
-    def _kernel(self, target: Power) -> Kernel:
-        return Kernel(target, CutLaw(EntropyJump(self.beta)))
+            yield tail, trace, step
 
     def _show(
         self, draw: Draw, traces: list[Trace], log_weights: FloatArray, tails: dict[int, Trace], stage: int
@@ -139,6 +151,11 @@ class _ParticleSampler(Sampler):
         """Show the heaviest of the particles that grew, or of all if none did."""
         heaviest = max(tails or range(self.particles), key=lambda i: log_weights[i])
         draw.show(tails.get(heaviest, Trace.empty()), traces[heaviest], stage=stage, stages=len(self.horizons))
+
+
+def _logp(traces: Sequence[Trace]) -> FloatArray:
+    """log p of each, in nats."""
+    return np.array([trace.logp.sum() for trace in traces])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +202,13 @@ class PowerSMC(_ParticleSampler):
         share = min(1.0, horizon / self.ramp_tokens) if self.ramp_tokens else 1.0
         power = self.alpha if share == 1 else 1 + (self.alpha - 1) * share
         return Power(power, 1 / power)
+
+    def legs(self, start: int, horizon: int) -> Iterator[tuple[int, float]]:
+        """Each token at its own block's temperature, in moves too: the reverse of a proposal is drawn like it."""
+        ends = (end for end in self.horizons if start < end <= horizon)
+        for temperature, same in groupby(ends, key=lambda end: self.target_at(end).temperature):
+            *_, end = same
+            yield end, temperature
 
 
 __all__ = ["SMC", "Particles", "PowerSMC"]
