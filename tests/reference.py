@@ -1,5 +1,8 @@
-"""A published variant of the step that is *not* exact, for the negative controls: proposals are capped at the current
-length and only the overlap of the two suffixes is compared."""
+"""Published variants that are *not* exact, for the negative controls.
+
+LengthCapped: proposals are capped at the current length and only the overlap of the two suffixes is compared.
+DoubleCounted: after resampling, weights are computed over the whole trajectory again.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from powercut import Step, UniformCut
+from powercut import SMC, Step, UniformCut
 
 
 def capped_log_accept(sampler, x, y, cut):
@@ -37,6 +40,15 @@ class _CappedKernel:
         tail = await draw.extend(current[:cut], len(current), int(rng.integers(2**63)))
         log_accept = capped_log_accept(self.sampler, current, current.splice(cut, tail), cut)
         return tail, Step(stage, cut, log_accept, log_accept >= log_u, False, len(tail))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubleCounted(SMC):
+    """SMC whose particles still carry, after resampling, the weights that they were drawn by."""
+
+    def _resample(self, traces, log_weights, target, rng):
+        drawn, _ = super()._resample(traces, log_weights, target, rng)
+        return drawn, np.array([target.increments(trace).sum() for trace in drawn])
 
 
 def capped_kernel_matrix(space, sampler):

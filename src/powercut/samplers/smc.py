@@ -38,9 +38,10 @@ class _ParticleSampler(Sampler):
     """Particles that grow block by block and are resampled by weight; one of them, drawn by weight, is returned.
 
     Exact for p^alpha as ``particles`` grows. A particle that is finished keeps its weight and costs nothing more.
-    ``moves`` Entropy-Cut Metropolis-Hastings steps follow each resampling, at the block's own horizon and power, which
+    ``moves`` Entropy-Cut Metropolis-Hastings steps of every particle follow each block, at its horizon and power. They
     leave what the particles stand for as it is and make equal ones differ (resample-move, Gilks and Berzuini 2001).
-    At the end only the particle that is returned moves: the others would move in vain.
+    They come resampled or not, finished or not: moves that depended on how the particles stand would bias ``log_z``. At
+    the end only the particle that is returned moves: the others would move in vain.
     """
 
     alpha: float = setting(4.0, "Power of the target p^alpha.", at_least=1, at_most=1000)
@@ -50,7 +51,7 @@ class _ParticleSampler(Sampler):
         0.5, "Resample when the effective sample size falls below this share of the particles.", at_least=0, at_most=1
     )
     moves: int = setting(
-        0, "Entropy-Cut steps of each particle after resampling, and of the one returned.", at_least=0, whole=True
+        0, "Entropy-Cut steps of each particle after every block, and of the one returned.", at_least=0, whole=True
     )
     beta: float = setting(4.0, "Exponent of the entropy jump in the cut law.", at_least=0, at_most=100)
 
@@ -88,7 +89,7 @@ class _ParticleSampler(Sampler):
         log_weights = np.zeros(self.particles)
         log_z, power, ess = 0.0, 0.0, []
         for stage, horizon in enumerate(self.horizons):
-            grow, resample = spawn(rng, 1)[0].spawn(2)
+            grow, choices, movers = spawn(rng, 1)[0].spawn(3)
             target = self.target_at(horizon)
             growing = [i for i, trace in enumerate(traces) if not trace.finished]
             seeds = seeds_of(grow, self.particles)
@@ -99,7 +100,7 @@ class _ParticleSampler(Sampler):
             for i, tail in zip(growing, tails, strict=True):
                 log_weights[i] += target.increments(tail).sum()
                 traces[i] = traces[i].splice(len(traces[i]), tail)
-            done = horizon == self.max_new_tokens or all(trace.finished for trace in traces)
+            done = horizon == self.max_new_tokens or (not self.moves and all(trace.finished for trace in traces))
             if done:
                 log_weights += (self.alpha - power) * _logp(traces)
             ess.append(effective_sample_size(log_weights))
@@ -108,31 +109,32 @@ class _ParticleSampler(Sampler):
                 break
             if ess[-1] < self.ess_threshold * self.particles:
                 log_z += log_mean_weight(log_weights)
-                traces, log_weights = await self._resample(draw, traces, log_weights, target, stage, resample)
+                traces, log_weights = self._resample(traces, log_weights, target, np.random.default_rng(choices))
+            traces = await self._move_all(draw, traces, target, stage, movers)
         return Particles(tuple(traces), log_weights, log_z + log_mean_weight(log_weights), tuple(ess))
 
-    async def _resample(
-        self,
-        draw: Draw,
-        traces: Sequence[Trace],
-        log_weights: FloatArray,
-        target: Power,
-        stage: int,
-        seeds: np.random.SeedSequence,
+    def _resample(
+        self, traces: Sequence[Trace], log_weights: FloatArray, target: Power, rng: np.random.Generator
     ) -> tuple[list[Trace], FloatArray]:
-        """Particles drawn by weight, each moved by itself, and their weights from here on: equal ones."""
-        choices, *movers = seeds.spawn(1 + self.particles)
-        u = np.random.default_rng(choices).random()
-        drawn = [traces[i] for i in systematic(normalise(log_weights), u)]
+        """Particles drawn by weight, and their weights from here on: equal ones."""
+        drawn = systematic(normalise(log_weights), rng.random())
+        return [traces[i] for i in drawn], np.zeros(self.particles)
 
-        async def move(i: int) -> list[tuple[Trace, Trace, Step]]:
-            return [moved async for moved in self._moves(draw, drawn[i], target, stage, movers[i], lane=i)]
+    async def _move_all(
+        self, draw: Draw, traces: Sequence[Trace], target: Power, stage: int, seeds: np.random.SeedSequence
+    ) -> list[Trace]:
+        """Where the particles stand after their moves at the end of a block."""
 
-        for i, path in enumerate(await draw.together(move(i) for i in range(self.particles))):
-            for tail, moved, step in path:  # in the particles' order, whichever was done first
+        async def move(i: int, own: np.random.SeedSequence) -> list[tuple[Trace, Trace, Step]]:
+            return [moved async for moved in self._moves(draw, traces[i], target, stage, own, lane=i)]
+
+        moved_to = list(traces)
+        paths = await draw.together(move(i, own) for i, own in enumerate(seeds.spawn(self.particles)))
+        for i, path in enumerate(paths):  # in the particles' order, whichever was done first
+            for tail, moved, step in path:
                 draw.show(tail, moved, stage=stage, stages=len(self.horizons), step=step)
-                drawn[i] = moved
-        return drawn, np.zeros(self.particles)
+                moved_to[i] = moved
+        return moved_to
 
     async def _moves(
         self, draw: Draw, trace: Trace, target: Power, stage: int, seeds: np.random.SeedSequence, *, lane: int = 0
