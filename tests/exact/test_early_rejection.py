@@ -13,6 +13,8 @@ from tests.enumeration import EOS, enumerate_completions, grid, random_table
 SETTINGS = [
     *grid(cls=[pc.UniformCut], alpha=[1, 4, math.inf], temperature=[0.5], uniform_mix=[0.0]),
     *grid(cls=[pc.EntropyCut], alpha=[4], temperature=[None, 0.6, 1.0], uniform_mix=[0.0, 0.3]),
+    *grid(cls=[pc.EntropyCut], alpha=[4], temperature=[None], uniform_mix=[0.1], tries=[3]),
+    *grid(cls=[pc.UniformCut], alpha=[4], temperature=[0.6], tries=[2]),
     *grid(cls=[pc.EntropyCut], alpha=[math.inf], temperature=[0.3, 3.0], uniform_mix=[0.2]),
 ]
 
