@@ -30,6 +30,7 @@ Execute = Callable[[str], Awaitable[Execution]]
 
 _FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 _BLANK_LINES = re.compile(r"(?:[ \t]*\n)*")
+_FUTURE = re.compile(r"^from __future__ import .*\n", re.MULTILINE)
 _CONTINUES = re.compile(_BLANK_LINES.pattern + r"(?: {2,}|\t)[ \t]*\S")
 # The lines at the left margin that belong to a program; anything else there is prose around it.
 _TOP_LEVEL = re.compile(
@@ -50,7 +51,8 @@ def solution(problem: Problem, text: str) -> str | None:
     code = _fenced(text, signature)
     if signature.search(code):
         given = signature.split(problem.question)[0]  # what the question has in front of the function
-        return f"{given}\n{_program(code)}\n"
+        first = "".join(_FUTURE.findall(code))
+        return f"{first}{given}\n{_FUTURE.sub('', _program(code))}\n"
     return _continued(problem.question, code) if code.strip() else None
 
 

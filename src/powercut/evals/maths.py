@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import logging
+import math
 import multiprocessing
 import os
 import re
 import signal
+import time
 from typing import Any
 
 from powercut.errors import SettingError
@@ -17,14 +20,20 @@ from powercut.evals.extract import boxed, stated_math
 from powercut.evals.grading import NO_ANSWER
 from powercut.evals.problem import Grade, Problem
 
-SECONDS = 10.0
-"""What one comparison may take; sympy needs far less for any answer that a person would write."""
+SECONDS = 5
+"""Processor time of one comparison: ample for any answer that a person would write, and the same on a busy machine."""
+
+WALL_SECONDS = 60
+"""Wall time of one comparison, for systems that do not limit processor time."""
 
 MEMORY = 2 << 30
 """Address space of a comparing process, in bytes."""
 
 LONGEST = 2000
 """Characters of an answer; no reference has a tenth of them."""
+
+_NUMERAL = re.compile(r"(\w+)_\{?(\d+)\}?")
+_MEMBER = re.compile(r"^\s*[A-Za-z]\s*\\in\b\s*")
 
 
 def grade_math(problem: Problem, text: str) -> Grade:
@@ -40,27 +49,49 @@ def grade_math(problem: Problem, text: str) -> Grade:
         return Grade(False, None, NO_ANSWER)
     if len(answer) > LONGEST:
         return Grade(False, answer[:LONGEST], f"the answer is longer than {LONGEST} characters")
-    if _plain(answer) == _plain(problem.answer):
-        return Grade(True, answer)
     try:
-        same = same_value(problem.answer, answer)
-    except TimeoutError:  # of concurrent.futures, which is the built-in one
-        return Grade(False, answer, f"comparing the answer took longer than {SECONDS:g} s")
+        same = equal(problem.answer, answer)
+    except TimeoutError:
+        return Grade(False, answer, f"comparing the answer took longer than {SECONDS} s")
+    except SettingError:
+        raise
     except Exception as error:  # whatever sympy raises on what a model wrote, and a process that died of it
         return Grade(False, answer, f"the answer cannot be compared: {type(error).__name__}")
     return Grade(same, answer, None if same else f"the answer is {problem.answer}")
 
 
-def same_value(reference: str, answer: str) -> bool:
-    """Whether math-verify takes two pieces of LaTeX for the same; raises what it raises, or TimeoutError."""
-    same: bool = _processes().schedule(_compare, args=(reference, answer), timeout=SECONDS).result()
+def equal(reference: str, answer: str) -> bool:
+    r"""Whether two pieces of LaTeX are the same, or math-verify takes them for it.
+
+    What it overlooks is added: bases (40_9 is not 40_8), and that x \in S stands for S. Raises TimeoutError when the
+    comparison takes too long, and what math-verify raises.
+    """
+    reference, answer = (_MEMBER.sub("", latex.strip().strip("$"), count=1) for latex in (reference, answer))
+    if _plain(reference) == _plain(answer):
+        return True
+    numeral, other = _NUMERAL.fullmatch(_plain(reference)), _NUMERAL.fullmatch(_plain(answer))
+    if numeral and other:
+        return numeral.groups() == other.groups()
+    return verified(reference, answer)
+
+
+def verified(reference: str, answer: str) -> bool:
+    """Whether math-verify takes two pieces of LaTeX for the same; raises as ``equal`` does."""
+    import pebble
+
+    try:
+        same: bool = _processes().schedule(_verify, args=(reference, answer, SECONDS), timeout=WALL_SECONDS).result()
+    except pebble.ProcessExpired as error:
+        if error.exitcode == -signal.SIGXCPU:
+            raise TimeoutError from None
+        raise
     return same
 
 
 def _plain(latex: str) -> str:
-    """LaTeX without what changes nothing: spaces, sizes of brackets and fractions, dollar signs around it."""
-    latex = re.sub(r"\\(?:left|right)(?![a-z])|\\[,!;: ]|~|\s", "", latex.strip().strip("$"))
-    return re.sub(r"\\[dt]frac", r"\\frac", latex).removesuffix(".")
+    """LaTeX without spaces and sizes of brackets and fractions."""
+    latex = re.sub(r"\\(?:left|right)(?![a-z])|\\[,!;: ]|[~\s]", "", latex)
+    return re.sub(r"\\[dt]frac(?![a-z])", r"\\frac", latex).removesuffix(".")
 
 
 @functools.cache  # sympy takes a second to import, so the processes stay; they end with this one
@@ -81,21 +112,23 @@ def _end(pool: Any) -> None:
 
 
 def _start() -> None:
-    import math_verify  # noqa: F401  # before the memory is limited, and outside the time of the first comparison
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     logging.disable(logging.CRITICAL)  # math-verify logs what it cannot parse: the grade says it
-    try:
+    _verify(r"\frac{1}{2}", "0.6", WALL_SECONDS)  # imports and grammars are loaded before memory and time are limited
+    with contextlib.suppress(ImportError, OSError, ValueError):  # not on this system
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    except (ImportError, OSError, ValueError):  # not on this system
-        pass
 
 
-def _compare(reference: str, answer: str) -> bool:
+def _verify(reference: str, answer: str, seconds: int) -> bool:
     from math_verify import parse, verify
 
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        most = math.ceil(time.process_time()) + seconds
+        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     # Its own timeouts are signals, which work in a main thread only.
     gold, found = (parse(rf"\boxed{{{latex}}}", parsing_timeout=None) for latex in (reference, answer))
-    return bool(verify(gold, found, timeout_seconds=None))
+    return bool(verify(gold, found, allow_set_relation_comp=True, timeout_seconds=None))
