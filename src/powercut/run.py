@@ -13,7 +13,7 @@ import numpy as np
 from powercut.engines.base import Engine
 from powercut.errors import BudgetError, EngineError, SettingError
 from powercut.samplers.base import Sampler
-from powercut.text import Prompt, encode_prompt, trim_stop
+from powercut.text import Prompt, completion_text, encode_prompt
 from powercut.trace import Completion, Event, IntArray
 
 RunObserver = Callable[[int, int, Event], None]
@@ -218,8 +218,7 @@ async def _draw_one(
         completion = await sampler(engine, prompt, rng, None if observe is None else lambda event: observe(i, j, event))
         text = None
         if engine.text is not None:
-            stops = [stop for stop in sampler.stop if isinstance(stop, str)]
-            text = trim_stop(engine.text.decode(completion.tokens.tolist()), stops)
+            text = completion_text(engine.text, completion.tokens.tolist(), sampler.stop)
         return replace(completion, text=text, prompt_index=i, sample_index=j)
     except Exception as error:
         return Failure(i, j, error)

@@ -123,6 +123,11 @@ def trim_stop(text: str, stops: Sequence[str]) -> str:
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
 
 
+def completion_text(text: Text, tokens: Sequence[int], stop: Sequence[str | int]) -> str:
+    """What a user is shown of a completion: its text, up to a stop string if it ends with one."""
+    return trim_stop(text.decode(tokens), [item for item in stop if isinstance(item, str)])
+
+
 def _check_message(message: object) -> None:
     keys = ("role", "content")
     if not isinstance(message, Mapping) or not all(isinstance(message.get(key), str) for key in keys):

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ from powercut.engines.base import Engine
 from powercut.errors import SettingError
 from powercut.samplers.base import Draw, Observer, Sampler, check_number, seeds_of, setting, spawn
 from powercut.samplers.plain import check_temperature
-from powercut.text import Text
+from powercut.text import Text, completion_text
 from powercut.trace import Completion, IntArray, Trace
 
 Selection = Literal["mean-logp", "logp", "majority"]
@@ -46,7 +47,7 @@ class BestOfN(Sampler):
 
     n: int | None = setting(
         None,
-        "Completions to choose from (None: what budget or match buys, else 8).",
+        "Completions to choose from (none: what budget or match buys, else 8).",
         at_least=1,
         optional=True,
         whole=True,
@@ -55,8 +56,10 @@ class BestOfN(Sampler):
         None, "Draw until so many tokens have been decoded.", at_least=1, optional=True, whole=True
     )
     match: Matched = setting((), "Spend on each completion what another sampler's took.")
-    temperature: float = setting(1.0, "Temperature of the completions.")
-    select: Selection = setting("mean-logp", "What makes a completion the best.")
+    temperature: float = setting(1.0, "Temperature at which tokens are drawn.")
+    select: Selection = setting(
+        "mean-logp", "The best has the highest mean log p per token, the highest sum, or the most frequent answer."
+    )
     answer: str | Callable[[str], Hashable | None] | None = setting(
         None, "Regular expression for the answer in a text, for majority."
     )
@@ -90,21 +93,26 @@ class BestOfN(Sampler):
     @property
     def width(self) -> int:
         """``n`` completions decode at once; of a budget, those that it is certain to buy."""
-        if self.budget is not None:
-            return -(-self.budget // self.max_new_tokens)
+        budget = min(self._budgets.values()) if self.match else self.budget
+        if budget is not None:
+            return -(-budget // self.max_new_tokens)
         return DEFAULT_N if self.n is None else self.n
 
     def for_sample(self, prompt_index: int, sample_index: int) -> BestOfN:
         """With ``match``, the sampler whose budget is what that completion took."""
         if not self.match:
             return self
-        for i, j, tokens in self.match:
-            if (i, j) == (prompt_index, sample_index):
-                return replace(self, match=(), budget=tokens)
-        raise SettingError(
-            f"match has no completion for prompt {prompt_index}, sample {sample_index}: "
-            "draw as many there, of the same prompts"
-        )
+        budget = self._budgets.get((prompt_index, sample_index))
+        if budget is None:
+            raise SettingError(
+                f"match has no completion for prompt {prompt_index}, sample {sample_index}: "
+                "draw as many there, of the same prompts"
+            )
+        return replace(self, match=(), budget=budget)
+
+    @cached_property
+    def _budgets(self) -> dict[tuple[int, int], int]:
+        return {(i, j): tokens for i, j, tokens in self.match}
 
     async def __call__(
         self, engine: Engine, prompt: IntArray, rng: np.random.Generator, observe: Observer | None = None
@@ -135,7 +143,8 @@ class BestOfN(Sampler):
             for task in done:
                 index = running.pop(task)
                 whole[index] = task.result()
-                draw.show(whole[index], whole[index])
+                stages = self.n or max(DEFAULT_N if self.budget is None else 0, len(whole) + len(running))
+                draw.show(whole[index], whole[index], stage=len(whole) - 1, stages=stages)
 
     def _buys_another(self, whole: Mapping[int, Trace], running: Sized) -> bool:
         """Whether one more completion is certain to be paid for, however long those that run now will be."""
@@ -148,7 +157,7 @@ class BestOfN(Sampler):
         scores = [float(trace.logp.sum() if self.select == "logp" else trace.logp.mean()) for trace in traces]
         if self.select != "majority" or text is None:
             return int(np.argmax(scores))
-        answers = [self._find_answer(text.decode(trace.tokens.tolist())) for trace in traces]
+        answers = [self._find_answer(completion_text(text, trace.tokens.tolist(), self.stop)) for trace in traces]
         votes = Counter(answer for answer in answers if answer is not None)
         # Where no text has an answer, all texts are equals.
         return max(range(len(traces)), key=lambda i: (votes[answers[i]], scores[i], -i))
@@ -162,16 +171,19 @@ class BestOfN(Sampler):
 
 def _spent(match: Iterable[Completion | Spent]) -> Matched:
     """What each completion took, from the completions or from the numbers themselves."""
-    kept = []
+    if isinstance(match, str) or not isinstance(match, Iterable):
+        raise SettingError(f"match must be completions of another sampler (got {match!r})")
+    kept: dict[tuple[int, int], int] = {}
     for item in match:
         if isinstance(item, Completion):
-            kept.append((item.prompt_index, item.sample_index, item.stats.tokens_decoded))
-        else:
-            try:
-                i, j, tokens = item
-            except (TypeError, ValueError):
-                raise SettingError(f"match must be completions of another sampler (got {item!r})") from None
-            for value, least in ((i, 0), (j, 0), (tokens, 1)):
-                check_number("match: each of its three numbers", value, least, whole=True)
-            kept.append((int(i), int(j), int(tokens)))
-    return tuple(kept)
+            item = (item.prompt_index, item.sample_index, item.stats.tokens_decoded)
+        try:
+            i, j, tokens = item
+        except (TypeError, ValueError):
+            raise SettingError(f"match must be completions of another sampler (got {item!r})") from None
+        for value, least in ((i, 0), (j, 0), (tokens, 1)):
+            check_number("match: each of its three numbers", value, least, whole=True)
+        if (i, j) in kept:
+            raise SettingError(f"match has two completions for prompt {i}, sample {j}: give one run's")
+        kept[int(i), int(j)] = int(tokens)
+    return tuple((i, j, tokens) for (i, j), tokens in kept.items())
