@@ -20,16 +20,16 @@ class TMC(Sampler):
     zeta is the mass of p^alpha on all that can follow, estimated by ``rollouts`` of ``horizon`` tokens from each of the
     ``keep`` most likely distinct candidates. It would be exact if the candidates were all the blocks there are and the
     rollouts ran to the end; neither holds, so the law is only near p^alpha, and its cost is high: each block decodes
-    candidates x block_size + keep x rollouts x horizon tokens.
+    up to candidates x block_size + keep x rollouts x horizon tokens.
     """
 
     alpha: float = setting(4.0, "Power of the target p^alpha.", at_least=1, at_most=1000)
-    block_size: int = setting(192, "Tokens of a block.", at_least=1, whole=True)
+    block_size: int = setting(192, "Tokens drawn between two weighings.", at_least=1, whole=True)
     candidates: int = setting(64, "Blocks drawn at each turn.", at_least=1, whole=True)
     keep: int = setting(8, "Candidates, the most likely ones, that are weighed by rollouts.", at_least=1, whole=True)
     rollouts: int = setting(8, "Rollouts from each of these.", at_least=1, whole=True)
     horizon: int = setting(192, "Tokens of a rollout.", at_least=1, whole=True)
-    temperature: float | None = setting(None, "Temperature of candidates and rollouts (None: 1/alpha).")
+    temperature: float | None = setting(None, "Temperature at which tokens are drawn. None: 1/alpha.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
