@@ -145,8 +145,13 @@ class Draw:
         """Run part of the chain's work beside the rest."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # of several failures the first is raised; asyncio is told that the others are known
 
     async def settle(self) -> None:
         """Wait for all that was started; what became of it is no longer of interest."""
@@ -195,8 +200,10 @@ class Draw:
 
     async def together(self, work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         """Run parts of the work side by side and wait for all, or for the first failure."""
-        tasks = [self.start(part) for part in work]
-        return await asyncio.gather(*tasks)
+        parts = list(work)
+        if len(parts) == 1:
+            return [await parts[0]]  # without the detour of a task, which takes turns of the event loop
+        return await asyncio.gather(*map(self.start, parts))
 
     async def complete(self, trace: Trace, **weighed: Any) -> Completion:
         """The completion, with its steps and its cost; ``weighed`` are those fields of Stats that not all have."""
