@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -97,10 +98,12 @@ def _annotation(name: str, owners: list[str]) -> Any:
     """Declare the flag of one setting. All but switches are read as text: so None can be given."""
     kind = SAMPLERS[DEFAULT_SAMPLER if DEFAULT_SAMPLER in owners else owners[0]]
     hint = get_type_hints(kind)[name]
-    panel = "Settings of " + ("every sampler" if len(owners) == len(SAMPLERS) else ", ".join(owners))
+    # Switches have a second column of names; a panel of their own leaves the others wide enough to read.
+    panel = f"{'Switches' if hint is bool else 'Settings'} of {_spell_owners(owners, list(SAMPLERS))}"
     common: dict[str, Any] = {"rich_help_panel": panel, "show_default": False}
-    text = kind.__dataclass_fields__[name].metadata.get("help", "") + _show_defaults(name, owners)
+    text = _help_text(name, owners) + _show_defaults(name, owners)
     if hint is bool:
+        common["metavar"] = " "
         return Annotated[bool | None, typer.Option(f"{flag(name)}/--no-{flag(name)[2:]}", help=text, **common)]
     if hint == Matched:
         text += " FILE is what --json wrote there."
@@ -114,6 +117,27 @@ def _annotation(name: str, owners: list[str]) -> Any:
     return Annotated[str | None, typer.Option(flag(name), help=text, metavar=metavar, **common)]
 
 
+def _spell_owners(owners: list[str], among: list[str]) -> str:
+    """Spell ``owners`` in the shortest way, as some ``among`` those samplers."""
+    others = [name for name in among if name not in owners]
+    if not others:
+        return "every sampler"
+    return f"all but {', '.join(others)}" if len(others) < 3 < len(owners) else ", ".join(owners)
+
+
+def _help_text(name: str, owners: list[str]) -> str:
+    """The setting's help: what all its samplers say of it, then what only some do, with their names."""
+    said: dict[str, list[str]] = {}
+    for owner in owners:
+        for sentence in re.split(r"(?<=\.) ", SAMPLERS[owner].__dataclass_fields__[name].metadata["help"]):
+            said.setdefault(sentence, []).append(owner)
+    parts = [
+        sentence if who == owners else f"{sentence[:-1]} ({_spell_owners(who, owners)})."
+        for sentence, who in said.items()
+    ]
+    return " ".join(parts)
+
+
 def _show_defaults(name: str, owners: list[str]) -> str:
     """Spell the default, or each sampler's where they differ; nothing for an empty tuple."""
     shown: dict[str, list[str]] = {}
@@ -125,4 +149,4 @@ def _show_defaults(name: str, owners: list[str]) -> str:
         return ""
     if len(shown) == 1:
         return f" Default: {next(iter(shown))}."
-    return " Default: " + "; ".join(f"{text} ({', '.join(names)})" for text, names in shown.items()) + "."
+    return " Default: " + "; ".join(f"{text} ({_spell_owners(who, owners)})" for text, who in shown.items()) + "."

@@ -108,7 +108,7 @@ def completion_fields(completion: Completion, run: Mapping[str, Any], meta: Mapp
 
 
 def run_fields(sampler_name: str, sampler: Sampler, seed: int, model: str) -> dict[str, Any]:
-    """Lay out what all completions of a run have in common."""
+    """Lay out what one completion was drawn with."""
     return {"sampler": sampler_name, "settings": asdict(sampler), "seed": seed, "model": model}
 
 

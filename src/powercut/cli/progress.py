@@ -115,9 +115,8 @@ class Progress(Display):
         chain.update(event)
 
         def where() -> str:
-            stage, step, acceptance, length = self._cells(chain)
-            place = f"prompt {prompt_index}, sample {sample_index}: stage {stage}, step {step}"
-            return f"{place}, acceptance {acceptance}, length {length}"
+            cells = ", ".join(f"{name} {value}" for name, value in self._cells(chain).items())
+            return f"prompt {prompt_index}, sample {sample_index}: {cells}"
 
         self._line(where)
 
@@ -131,17 +130,21 @@ class Progress(Display):
         head = Text(self._head())
         chains = list(self._chains.items())  # the run adds and removes chains while a thread draws this
         table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
-        for column in ("prompt", "sample", "stage", "step", "acceptance", "length"):
+        cells = [{"prompt": str(i), "sample": str(j), **self._cells(chain)} for (i, j), chain in chains[:_ROWS]]
+        for column in cells[0] if cells else ():
             table.add_column(column, justify="right", no_wrap=True)
-        for (i, j), chain in chains[:_ROWS]:
-            table.add_row(str(i), str(j), *self._cells(chain))
+        for row in cells:
+            table.add_row(*row.values())
         more = [Text(f"and {len(chains) - _ROWS} more", style="dim")] if len(chains) > _ROWS else []
         return Group(head, *([table] if chains else []), *more)
 
-    def _cells(self, chain: _Chain) -> tuple[str, str, str, str]:
-        step = "–" if self._steps is None else f"{chain.step}/{self._steps}"
-        acceptance = f"{chain.accepted / chain.steps:.0%}" if chain.steps else "–"
-        return f"{chain.stage + 1}/{chain.stages}", step, acceptance, str(chain.length)
+    def _cells(self, chain: _Chain) -> dict[str, str]:
+        """Where a chain stands, by column; steps only for a sampler that has them."""
+        cells = {"stage": f"{chain.stage + 1}/{chain.stages}"}
+        if self._steps is not None:
+            cells["step"] = f"{chain.step}/{self._steps}"
+            cells["acceptance"] = f"{chain.accepted / chain.steps:.0%}" if chain.steps else "–"
+        return cells | {"length": str(chain.length)}
 
 
 def figures(completion: Completion) -> str:
@@ -150,6 +153,10 @@ def figures(completion: Completion) -> str:
     parts = [f"log-probability {completion.logp:.2f}"]
     if stats.acceptance is not None:
         parts.append(f"acceptance rate {stats.acceptance:.0%} of {stats.steps} steps")
+    if stats.log_z is not None:
+        parts.append(f"log Z {stats.log_z:.2f}")
+    if stats.candidates is not None:
+        parts.append(f"best of {stats.candidates}")
     parts.append(f"{stats.tokens_decoded:,} tokens decoded, {len(completion.tokens):,} kept")
     parts.append(f"{stats.seconds:.1f} s")
     if not completion.finished:

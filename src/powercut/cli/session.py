@@ -64,7 +64,6 @@ class Session:
         progress = Progress(self._console, engine.usage, job.total, getattr(job.sampler, "steps", None))
         trace = None if self._write_trace is None else TraceLog(self._write_trace, engine.text)
         texts = InOrder(self._show_text, ((i, j) for i in range(len(job.asked)) for j in range(job.n)))
-        common = run_fields(job.sampler_name, job.sampler, job.seed, engine.name)
 
         def observe(prompt_index: int, sample_index: int, event: Event) -> None:
             progress.observe(prompt_index, sample_index, event)
@@ -79,7 +78,8 @@ class Session:
                 texts.add(place, None)
                 return
             self.finished += 1
-            fields = completion_fields(outcome, common, job.asked[place[0]].meta)
+            used = run_fields(job.sampler_name, job.sampler.for_sample(*place), job.seed, engine.name)
+            fields = completion_fields(outcome, used, job.asked[place[0]].meta)
             if trace is not None:
                 trace.completion(fields)
             if self._as_json:

@@ -44,10 +44,12 @@ class _Cut(Sampler):
     of a stage stops there, as published. At alpha = inf only gains in log p are accepted: a search for the mode.
     """
 
-    alpha: float = setting(4.0, "Power of the target p^alpha (inf: accept only gains in log p).", at_least=1)
+    alpha: float = setting(4.0, "Power of the target p^alpha. inf: accept only gains in log p.", at_least=1)
     steps: int = setting(10, "Metropolis-Hastings steps per stage (N).", at_least=0, whole=True)
-    blocks: int = setting(16, "Stages; the horizon grows by max_new_tokens/blocks at each (K).", at_least=1, whole=True)
-    temperature: float | None = setting(None, "Temperature of the proposal (None: 1/alpha).")
+    blocks: int = setting(
+        16, "Stages; the horizon grows by max_new_tokens / blocks at each (K).", at_least=1, whole=True
+    )
+    temperature: float | None = setting(None, "Temperature at which tokens are drawn. None: 1/alpha.")
     uniform_mix: float = setting(
         0.0, "Share of uniform cuts mixed into the cut law, from 0 to 1.", at_least=0, at_most=1
     )
@@ -56,7 +58,6 @@ class _Cut(Sampler):
     look_ahead: int | Literal["auto"] = setting(
         1, "Proposals decoded at once, for latency; changes no result. auto: as many as the engine has room for."
     )
-
     tries: int = setting(
         1, "Proposals from each cut, of which one is selected (multiple-try Metropolis).", at_least=1, whole=True
     )

@@ -37,8 +37,8 @@ class Standard(_OneDecode):
 class LowTemperature(_OneDecode):
     """Tokens drawn at temperature 1/alpha: sharpens each token, which is not the power distribution."""
 
-    alpha: float = setting(4.0, "Power of the target p^alpha (inf: its mode).", at_least=1)
-    temperature: float | None = setting(None, "Temperature of the decode (None: 1/alpha).")
+    alpha: float = setting(4.0, "Power of the target p^alpha.", at_least=1)
+    temperature: float | None = setting(None, "Temperature at which tokens are drawn. None: 1/alpha.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

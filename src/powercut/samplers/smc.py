@@ -46,7 +46,7 @@ class _ParticleSampler(Sampler):
 
     alpha: float = setting(4.0, "Power of the target p^alpha.", at_least=1, at_most=1000)
     particles: int = setting(64, "Completions grown side by side.", at_least=1, whole=True)
-    block_size: int = setting(32, "Tokens between two looks at the weights.", at_least=1, whole=True)
+    block_size: int = setting(32, "Tokens drawn between two weighings.", at_least=1, whole=True)
     ess_threshold: float = setting(
         0.5, "Resample when the effective sample size falls below this share of the particles.", at_least=0, at_most=1
     )
@@ -164,7 +164,7 @@ def _logp(traces: Sequence[Trace]) -> FloatArray:
 class SMC(_ParticleSampler):
     """Sequential Monte Carlo with p^alpha as the target after every block (as compared in arXiv 2605.30327)."""
 
-    temperature: float | None = setting(None, "Temperature of the proposal (None: 1/alpha).")
+    temperature: float | None = setting(None, "Temperature at which tokens are drawn. None: 1/alpha.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
