@@ -70,3 +70,20 @@ def test_flags_are_read_as_the_settings_types():
     assert type(built.alpha) is float
     assert build_sampler("entropy-cut", {"temperature": "none"}) == EntropyCut()
     assert build_sampler("standard", {"stop": [], "alpha": None}) == Standard()
+
+
+def test_help_says_of_each_sampler_what_holds_for_it(page):
+    text = " ".join(page("sample").replace("│", " ").split())
+    assert (
+        "Power of the target p^alpha. inf: accept only gains in log p (entropy-cut, uniform-cut). Default: 4." in text
+    )
+    assert "None: 1/alpha (all but best-of-n). Default: none (all but best-of-n); 1 (best-of-n)." in text
+    assert "Settings of all but standard, best-of-n" in text
+
+
+@pytest.mark.parametrize("columns", ["80", "100", "140"])
+def test_nothing_is_cut_off_at_usual_widths(page, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    panels = re.findall(r"─ (?:Settings|Switches) of .*?╰", page("sample"), re.DOTALL)
+    assert len(panels) > 5
+    assert not any("…" in panel for panel in panels)

@@ -93,3 +93,19 @@ def test_completions_are_shown_in_order_and_gaps_are_passed_over_at_the_end():
     assert shown == [1]
     in_order.close()
     assert shown == [1, 3, 4]
+
+
+def test_figures_of_samplers_that_weigh_and_choose():
+    cost = {"steps": 0, "acceptance": None, "tokens_decoded": 9, "tokens_prefilled": 0, "seconds": 1.0}
+    assert "log-probability -1.00 · log Z -12.35 · 9 tokens" in figures(
+        Completion(make_trace(2), Stats(**cost, log_z=-12.345))
+    )
+    assert " · best of 3 · " in figures(Completion(make_trace(2), Stats(**cost, candidates=3)))
+
+
+def test_a_sampler_without_steps_has_no_columns_for_them():
+    progress = Progress(make_console(), Usage(), total=1, steps_per_stage=None)
+    progress.observe(0, 0, Event(1, 4, None, make_trace(4), make_trace(8)))
+    header, row = drawn(progress).splitlines()[-2:]
+    assert header.split() == ["prompt", "sample", "stage", "length"]
+    assert row.split() == ["0", "0", "2/4", "8"]

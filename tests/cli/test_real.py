@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from powercut.cli import main
+from powercut.samplers import SAMPLERS
 from tests.models import tiny_llama_folder
 
 SIZES = ["--slots", "2", "--context-length", "128", "--device", "cpu"]
@@ -31,9 +32,19 @@ def run(folder, capsys):
     return run
 
 
-@pytest.mark.parametrize("sampler", ["standard", "low-temperature", "entropy-cut", "uniform-cut"])
+SMALL = {
+    "entropy-cut": ["--blocks", "2", "--steps", "2"],
+    "uniform-cut": ["--blocks", "2", "--steps", "2"],
+    "smc": ["--particles", "4", "--block-size", "3"],
+    "power-smc": ["--particles", "4", "--block-size", "3"],
+    "tmc": ["--candidates", "4", "--keep", "2", "--rollouts", "2", "--horizon", "3", "--block-size", "3"],
+    "best-of-n": ["--budget", "20"],
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_draws_a_completion(folder, capsys, sampler):
-    steps = ["--blocks", "2", "--steps", "2"] if sampler.endswith("cut") else []
+    steps = SMALL.get(sampler, [])
     arguments = ["sample", "hello", "--model", folder, *SIZES, "--max-new-tokens", "8", "--sampler", sampler, *steps]
     assert main([*arguments, "--json", "--quiet"]) == 0
     out, err = capsys.readouterr()

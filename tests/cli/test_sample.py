@@ -7,6 +7,7 @@ import math
 import pytest
 
 from powercut.cli import main
+from powercut.samplers import SAMPLERS
 from tests.cli import fake
 
 SHORT = ["--max-new-tokens", "6", "--blocks", "2", "--steps", "3"]
@@ -271,3 +272,102 @@ def test_without_a_prompt_on_a_terminal_it_says_how_to_give_one(no_engine, capsy
     code, _, err = run(capsys)
     assert code == 2
     assert "--file FILE, or on stdin" in err
+
+
+SMALL = {
+    "standard": [],
+    "low-temperature": ["--alpha", "2"],
+    "entropy-cut": ["--blocks", "2", "--steps", "3", "--tries", "2"],
+    "uniform-cut": ["--blocks", "2", "--steps", "3"],
+    "smc": ["--particles", "4", "--block-size", "2", "--moves", "1"],
+    "power-smc": ["--particles", "4", "--block-size", "2", "--ramp-tokens", "3"],
+    "tmc": ["--candidates", "4", "--keep", "2", "--rollouts", "2", "--horizon", "2", "--block-size", "3"],
+    "best-of-n": ["--n", "3", "--select", "majority", "--answer", "[ab]"],
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_runs_by_its_name(engine, capsys, name):
+    arguments = ("a", "--sampler", name, "--max-new-tokens", "6", "--seed", "1", *SMALL[name])
+    code, out, err = run(capsys, *arguments)
+    assert (code, out.count("\n")) == (0, 1)
+    assert ("log Z " in err) == name.endswith("smc")
+    assert ("best of 3" in err) == (name == "best-of-n")
+    [result] = lines(run(capsys, *arguments, "--json")[1])
+    assert result["sampler"] == name
+    assert result["text"] + "\n" == out
+    for flag, value in zip(SMALL[name][::2], SMALL[name][1::2], strict=True):
+        assert str(result["settings"][flag[2:].replace("-", "_")]) in (value, f"{value}.0")
+
+
+def test_best_of_n_matches_what_a_run_wrote(engine, capsys, tmp_path):
+    written = tmp_path / "cuts.jsonl"
+    prompts = tmp_path / "prompts"
+    prompts.write_text("a\nb\n")
+    both = ["--file", str(prompts), "-n", "3", "--json", "--quiet"]
+    assert run(capsys, *both, "--output", str(written), *SHORT)[0] == 0
+    spent = {(r["prompt_index"], r["sample_index"]): r["stats"]["tokens_decoded"] for r in lines(written.read_text())}
+    best = ["--sampler", "best-of-n", "--max-new-tokens", "6"]
+    code, out, err = run(capsys, *both, *best, "--match", str(written))
+    assert (code, err) == (0, "")
+    assert len(lines(out)) == 6
+    for result in lines(out):
+        budget = spent[result["prompt_index"], result["sample_index"]]
+        assert result["settings"]["budget"] == budget <= result["stats"]["tokens_decoded"] < budget + 6
+        assert result["settings"]["match"] == []  # its own share is what it was drawn with
+        assert result["stats"]["candidates"] >= 1
+    # one more than there are
+    code, out, err = run(capsys, "--file", str(prompts), "-n", "4", "--quiet", *best, "--match", str(written))
+    assert (code, out) == (2, "")
+    assert err.startswith("error: match has no completion for prompt 0, sample 3: draw as many there")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (None, "--match: cannot read "),
+        (b"", " has no completions"),
+        (b'{"prompt_index": 0}\n', ":1 is no completion that --json wrote"),
+        (b'\n{"prompt_index": 0, "sample_index": 0, "stats": {"tokens_decoded": 5}}\nx\n', ":3 is no completion"),
+        (b"[]\n", ":1 is no completion that --json wrote"),
+        (b"\xff\n", "--match: cannot read "),
+        (b'{"prompt_index": 0, "sample_index": "a", "stats": {"tokens_decoded": 5}}\n', "(got 'a')"),
+        (
+            b'{"prompt_index": 0, "sample_index": 0, "stats": {"tokens_decoded": 5}}\n' * 2,
+            "two completions for prompt 0",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_matched_is_one_line(no_engine, capsys, tmp_path, content, part):
+    written = tmp_path / "out.jsonl"
+    if content is not None:
+        written.write_bytes(content)
+    code, out, err = run(capsys, "a", "--sampler", "best-of-n", "--match", str(written))
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert part in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["smc", "--steps", "3"], "--steps is a setting of entropy-cut, uniform-cut, not of smc"),
+        (["power-smc", "--temperature", "1"], "not of power-smc"),
+        (["tmc", "--particles", "3"], "--particles is a setting of smc, power-smc, not of tmc"),
+        (["best-of-n", "--alpha", "2"], "not of best-of-n"),
+        (["smc", "--alpha", "inf"], "alpha must be a number from 1 to 1000 (got inf)"),
+        (["smc", "--ess-threshold", "2"], "ess_threshold must be a number from 0 to 1 (got 2.0)"),
+        (["best-of-n", "--select", "best"], "--select must be mean-logp or logp or majority (got 'best')"),
+        (["best-of-n", "--select", "majority"], "select majority and answer go together"),
+        (["best-of-n", "--n", "2", "--budget", "9"], "n and budget say the same thing twice"),
+        (["entropy-cut", "--tries", "0"], "tries must be a whole number of at least 1 (got 0)"),
+    ],
+)
+def test_flags_that_do_not_fit_a_sampler(no_engine, capsys, arguments, part):
+    code, out, err = run(capsys, "a", "--sampler", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert part in err
