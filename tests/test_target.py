@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from powercut import Trace
 from powercut.cuts import CutLaw, EntropyJump, Uniform
-from powercut.target import LogRatio, Power, log_ratio
+from powercut.target import (
+    LogRatio,
+    Power,
+    effective_sample_size,
+    log_accept_tries,
+    log_mean_weight,
+    log_ratio,
+    normalise,
+    systematic,
+)
 from tests.strategies import consistent_traces, traces
 
 ALPHAS = st.one_of(st.sampled_from([1.0, 4.0, 5.0, 7.0, 49.0, 1e6]), st.floats(1, 100))
@@ -157,3 +167,99 @@ def test_at_infinite_alpha_an_increment_is_the_log_probability(trace, temperatur
     target = Power(math.inf, temperature)
     assert target.monotone
     assert target.increments(trace).tolist() == trace.logp.tolist()
+
+
+LOG_WEIGHTS = hnp.arrays(
+    np.float64, st.integers(1, 12), elements=st.one_of(st.floats(-800, 800), st.sampled_from([-math.inf, 0.0]))
+).filter(lambda values: values.max() > -math.inf)
+U = st.one_of(st.sampled_from([0.0, 0.5, 1 - 2**-53]), st.floats(0, 1, exclude_max=True))
+
+
+@st.composite
+def shares(draw):
+    """Weights that sum to 1: any, or multiples of 1/n, at whose edges rounding would show."""
+    if draw(st.booleans()):
+        return normalise(draw(LOG_WEIGHTS))
+    counts = draw(st.lists(st.integers(0, 4), min_size=1, max_size=40).filter(any))
+    return np.array(counts) / sum(counts)
+
+
+@given(shares(), U)
+def test_systematic_resampling_gives_each_its_share_rounded_up_or_down(weights, u):
+    n = len(weights)
+    drawn = systematic(weights, u)
+    assert drawn.shape == (n,)
+    assert drawn.dtype == np.int64
+    counts = np.bincount(drawn, minlength=n)
+    assert (counts >= np.floor(n * weights - 1e-9)).all()
+    assert (counts <= np.ceil(n * weights + 1e-9)).all()
+    assert not counts[weights == 0].any()  # not even at the edges, where rounding decides
+    assert list(drawn) == sorted(drawn)
+
+
+@given(shares())
+def test_systematic_resampling_is_unbiased(weights):
+    """The counts change with u at the fractional parts of n times the running sums only: their mean is a sum."""
+    n = len(weights)
+    edges = np.unique(np.concatenate(([0.0, 1.0], n * np.cumsum(weights) % 1)))
+    middles = (edges[1:] + edges[:-1]) / 2
+    mean = sum(
+        width * np.bincount(systematic(weights, u), minlength=n)
+        for u, width in zip(middles, np.diff(edges), strict=True)
+        if width > 1e-12  # the middle of less may be rounded into its neighbour
+    )
+    assert mean == pytest.approx(n * weights, abs=1e-9)
+
+
+@pytest.mark.parametrize("u", [0.0, 0.3, 1 - 2**-53])
+def test_a_weight_of_zero_is_never_drawn(u):
+    for weights in ([0, 1], [1, 0], [0, 0.5, 0, 0.5, 0], [0, 0, 1, 0]):
+        drawn = systematic(np.array(weights, dtype=float), u)
+        assert all(weights[i] > 0 for i in drawn)
+    short = np.array([0.3, 0.7 - 1e-15, 0.0])  # rounding left the sum below 1
+    assert set(systematic(short, 1 - 2**-53)) <= {0, 1}
+
+
+@given(LOG_WEIGHTS, st.floats(-500, 500))
+def test_weights_are_normalised_whatever_their_factor(log_weights, shift):
+    weights = normalise(log_weights)
+    assert weights.sum() == pytest.approx(1)
+    assert (weights >= 0).all()
+    assert normalise(log_weights + shift) == pytest.approx(weights, abs=1e-9)
+    assert ((weights == 0) | (log_weights > -math.inf)).all()
+    size = effective_sample_size(log_weights)
+    assert 1 - 1e-9 <= size <= len(weights) + 1e-9
+    assert size == pytest.approx(1 / math.fsum(weights**2))
+
+
+@given(st.integers(1, 30), st.integers(0, 30), st.floats(-500, 500))
+def test_k_equal_weights_are_worth_k_particles(k, zeros, value):
+    log_weights = np.array([value] * k + [-math.inf] * zeros)
+    assert effective_sample_size(log_weights) == pytest.approx(k)
+    assert log_mean_weight(log_weights) == pytest.approx(value + math.log(k) - math.log(k + zeros))
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 6), elements=st.floats(-30, 30)))
+def test_the_tries_ratio_is_its_formula(log_ratios):
+    w = np.exp(log_ratios)
+    want = [math.log(w.sum()) - math.log(np.delete(w, j).sum() + 1) for j in range(len(w))]
+    assert log_accept_tries(log_ratios) == pytest.approx(want, abs=1e-9)
+
+
+@given(st.floats(-1e6, 1e6))
+def test_of_one_try_it_is_the_ratio_to_the_last_bit(log_ratio):
+    for value in (log_ratio, math.inf, -math.inf):
+        assert log_accept_tries(np.array([value])).tolist() == [value]
+
+
+@given(hnp.arrays(np.float64, st.integers(2, 6), elements=st.floats(-40, 40)), st.data())
+def test_a_tries_ratio_below_one_only_falls_as_values_fall(log_ratios, data):
+    """What early rejection rests on, up to rounding."""
+    falls = data.draw(hnp.arrays(np.float64, len(log_ratios), elements=st.floats(0, 40)))
+    before = np.minimum(log_accept_tries(log_ratios), 0)
+    assert (np.minimum(log_accept_tries(log_ratios - falls), 0) <= before + 1e-12).all()
+
+
+def test_tries_that_cannot_be_are_rejected():
+    assert log_accept_tries(np.full(3, -math.inf)).tolist() == [-math.inf] * 3
+    assert log_accept_tries(np.array([1.0, -math.inf]))[0] == 1.0

@@ -95,9 +95,9 @@ def log_accept_tries(log_ratios: FloatArray) -> FloatArray:
     Multiple-try Metropolis (Liu, Liang and Wong 2000) for proposals that do not depend on the current state, whose own
     tries then serve as the reference points too.
     """
-    total = np.logaddexp.reduce(log_ratios)
-    others = np.array([np.logaddexp.reduce(np.delete(log_ratios, j)) for j in range(len(log_ratios))])
-    ratios: FloatArray = total - np.logaddexp(others, 0.0)
+    without_own = np.where(np.eye(len(log_ratios), dtype=bool), -np.inf, log_ratios)
+    others = np.logaddexp.reduce(without_own, axis=1)
+    ratios: FloatArray = np.logaddexp.reduce(log_ratios) - np.logaddexp(others, 0.0)
     return ratios
 
 

@@ -173,15 +173,15 @@ def test_negative_control_weights_counted_twice_fail_end_to_end():
 @pytest.mark.parametrize(
     "sampler",
     [
-        pc.SMC(particles=32, max_new_tokens=3, block_size=1),
-        pc.PowerSMC(particles=32, max_new_tokens=3, block_size=1, ramp_tokens=2),
+        pc.SMC(particles=24, max_new_tokens=3, block_size=1),
+        pc.PowerSMC(particles=24, max_new_tokens=3, block_size=1, ramp_tokens=2),
         pc.SMC(particles=1, moves=12, max_new_tokens=3),
-        pc.PowerSMC(particles=2, moves=8, max_new_tokens=3, block_size=2, ramp_tokens=3),
+        pc.PowerSMC(particles=1, moves=8, max_new_tokens=3, block_size=2, ramp_tokens=3),
     ],
     ids=name,
 )
 def test_many_particles_or_many_moves_have_the_power_distribution(sampler):
-    probs, n = random_table(48, 3), 200
+    probs, n = random_table(48, 3), 150
     space = enumerate_completions(probs, PROMPT, 3, 0.25)
     pi = space.power(4)
     assert chi_square_p(count(space, draw(sampler, probs, n)), pi) > ALARM
