@@ -1,6 +1,5 @@
-"""The README names every sampler, setting and command."""
+"""The README names every sampler and command; settings are in docs/samplers.md (test_docs.py)."""
 
-import dataclasses
 from pathlib import Path
 
 from powercut.cli import app
@@ -9,13 +8,12 @@ from powercut.samplers import SAMPLERS
 README = Path(__file__).parents[1].joinpath("README.md").read_text()
 
 
-def test_every_sampler_and_setting_is_in_its_table():
+def test_every_sampler_is_in_its_table():
     for name, kind in SAMPLERS.items():
         assert f"| `{kind.__name__}` | `{name}` |" in README
-        for field in dataclasses.fields(kind):
-            assert f"| `{field.name}` |" in README
+    assert "(docs/samplers.md)" in README
 
 
 def test_every_command_is_shown():
     for command in app.registered_commands:
-        assert f"powercut {command.callback.__name__}" in README
+        assert f"powercut {command.name or command.callback.__name__}" in README
