@@ -32,7 +32,11 @@ class World:
         settings, sampler = about["settings"], about["sampler"]
         cuts = sampler.endswith("-cut")
         settings = {"alpha": 4.0, "steps": 10, **settings}
-        skill += SKILL.get(sampler, 0) + 0.3 * (np.log2(settings["alpha"]) - 2) - 0.4 * (about["task"] == "humaneval")
+        skill += (
+            SKILL.get(sampler, 0)
+            + 0.3 * (np.log2(min(8.0, float(settings["alpha"]))) - 2)
+            - 0.4 * (about["task"] == "humaneval")
+        )
         for problem in problems:
             ease = self.easiness.setdefault(problem, self.rng.normal(0, 1.6))
             odds = ease + skill + self.rng.normal(0, 0.7)

@@ -1,5 +1,6 @@
 """``powercut report`` as a user calls it."""
 
+import re
 import subprocess
 import sys
 
@@ -25,13 +26,18 @@ def test_writes_three_files_and_prints_the_table(folder, capsys):
     assert err == f"wrote {made}/report.md, {made}/results.csv, {made}/report.html\n"
 
 
-def test_a_table_on_a_terminal(folder, capsys, monkeypatch):
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_table_on_a_terminal_shows_the_columns_that_fit(folder, capsys, monkeypatch, width):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.setenv("COLUMNS", str(width))
     assert main(["report", str(folder), "--format", "csv"]) == 0
-    out = capsys.readouterr().out
+    out = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
     assert "\t" not in out
+    assert "…" not in out
     assert "low-temperature" in out
+    assert "accuracy, %" in out
+    assert ("finished" in out) == (width == 200)
+    assert max(map(len, out.splitlines())) <= width
 
 
 def test_format_and_out(folder, tmp_path, capsys):

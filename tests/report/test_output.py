@@ -159,6 +159,15 @@ def test_names_cannot_break_the_page_or_the_tables(tmp_path):
     assert len(heads) == 3
 
 
+def test_labels_are_not_taken_for_mathematics_and_long_ones_leave_room(tmp_path):
+    long = {f"setting_number_{i}": i for i in range(4)}
+    settings = [{"stop": r"$\frac$", **long}, {"stop": "x", **dict.fromkeys(long, 9)}, {"stop": r"$\oops{$"}]
+    models = ["漢字/" + "m" * 200] * 2 + ["漢字"]
+    cells = [about_cell("t", model, "entropy-cut", s, 3, 2) for model, s in zip(models, settings, strict=True)]
+    made = build([write_run(tmp_path / "run", cells)])  # a warning, of a collapsed plot or a missing glyph, would fail
+    assert made.texts["html"].count("<svg") == 3
+
+
 def test_one_completion_a_problem_and_one_sampler_are_enough(tmp_path):
     made = build([write_run(tmp_path / "run", [about_cell("t", "m", "standard", {}, 1, 1)])])
     assert made.texts["html"].count("<svg") == 2  # no pass@k

@@ -115,7 +115,7 @@ def test_a_broken_cell_costs_only_itself(tmp_path):
     found, notes = read_runs([folder])
     assert [cell.sampler for cell in found] == ["low-temperature"]
     assert "cell.json cannot be used, so its cell is left out: Expected `str`, got `int`" in notes[0]
-    assert notes[1] == f"{cells[2]['cell']} has no results yet"
+    assert notes[1] == f"no results yet of {cells[2]['cell']}"
 
 
 def test_what_is_not_a_run(tmp_path):
@@ -136,3 +136,12 @@ def test_an_empty_run_and_a_newer_one(tmp_path):
     (folder / "run.json").write_text('{"format": 99}')
     with pytest.raises(SettingError, match="format 99, and this powercut reads up to 1: update powercut"):
         read_runs([folder])
+
+
+def test_many_unfinished_cells_are_one_note(tmp_path):
+    cells = [about_cell(f"t{i}", "m", "standard", {}, 3, 2) for i in range(12)]
+    folder = write_run(tmp_path / "run", cells)
+    for at, file in enumerate(folder.glob("cells/*/results.jsonl")):
+        lines = file.read_text().splitlines(keepends=True)
+        file.write_text("".join(lines[:4] if at < 6 else []))
+    assert read_runs([folder])[1] == ["6 cells are not finished: 24 of 36 completions", "no results yet of 6 cells"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,9 +77,27 @@ def _show(figures: Figures) -> None:
         for cells in (figures.head, *(row.cells for row in figures.rows)):
             to_stdout("\t".join(cells) + "\n")
         return
+    console = Console()
+    widths = _widths(figures, console.width)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for at, name in enumerate(figures.head):
-        table.add_column(Text(name), justify="left" if at < figures.texts else "right", no_wrap=at >= figures.texts)
+    for name in figures.head[: figures.texts]:
+        table.add_column(Text(name), no_wrap=True, overflow="ellipsis")
+    for name, width in zip(figures.head[figures.texts :], widths, strict=False):
+        table.add_column(Text(name), justify="right", width=width)
+    shown = figures.texts + len(widths)
     for row in figures.rows:
-        table.add_row(*(Text(cell, style="bold" if at in row.bold else "") for at, cell in enumerate(row.cells)))
-    Console().print(table)
+        table.add_row(*(Text(row.cells[at], style="bold" if at in row.bold else "") for at in range(shown)))
+    console.print(table)
+
+
+def _widths(figures: Figures, room: int) -> list[int]:
+    """The widths of the figures' columns that there is room for; short of it their headings take two lines."""
+    columns = list(zip(figures.head, *(row.cells for row in figures.rows), strict=True))
+    names, rest = columns[: figures.texts], columns[figures.texts :]
+    room -= sum(max(map(len, column)) + 2 for column in names)
+    full = [max(map(len, column)) for column in rest]
+    if sum(full) + 2 * len(full) <= room:
+        return full
+    least = [max(map(len, (*head.split(), *cells))) for head, *cells in rest]
+    ends = list(accumulate(width + 2 for width in least))
+    return least[: max(1, sum(end <= room for end in ends))]  # accuracy at least

@@ -56,7 +56,10 @@ def _task(summary: Summary, task: str, entries: Sequence[Entry]) -> Iterator[Par
         )
         yield Part(caption, tables.test_table(tests))
     if matches := [match for match in summary.matches if match.entry.cell.task == task]:
-        caption = "Best of n beside the sampler of the same compute; the ratio is of decoded tokens on common problems."
+        caption = (
+            "Samplers, and best of n beside them at the same compute. The difference is the sampler's accuracy less "
+            "that of best of n; the ratio, best of n's decoded tokens over the sampler's."
+        )
         yield Part(caption, tables.match_table(matches))
     for ablation in summary.ablations:
         if ablation.entries[0].cell.task == task:

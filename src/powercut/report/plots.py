@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ _MARKERS, _LINES = "osD^vP", ("-", "--", ":", "-.")
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "powercut",
+    "text.parse_math": False,
     "font.size": 9.5,
     "text.color": _INK,
     "axes.edgecolor": _GRID,
@@ -98,16 +100,16 @@ def accuracy_bars(entries: Sequence[Entry], looks: Looks) -> str:
         places.append(at)
         at += 1
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(4.35, 0.62 + 0.27 * at))
+        figure = Figure(figsize=(2.9 + 0.07 * max(len(entry.label) for entry in entries), 0.62 + 0.27 * at))
         axes = figure.add_subplot()
         values = [100 * entry.accuracy.value for entry in entries]
         colours = [(looks.colour(entry), 0.85 * alpha) for entry, alpha in _faded(entries)]
         axes.barh(places, values, height=0.68, color=colours)
         axes.errorbar(values, places, xerr=_whiskers(entries), fmt="none", ecolor=_INK, elinewidth=1, capsize=2.5)
-        axes.set_yticks([*places, *(place for place, _ in heads)])
-        axes.set_yticklabels([*(entry.label for entry in entries), *(model for _, model in heads)])
-        for label in axes.get_yticklabels()[len(places) :]:
-            label.set_fontweight("bold")
+        axes.set_yticks(places, [entry.label for entry in entries])
+        for place, model in heads:
+            name = model if len(model) < 40 else f"{model[:38]}…"
+            axes.text(0, place, f" {name}", fontweight="bold", va="center", in_layout=False)
         for place, entry in zip(places, entries, strict=True):
             text = percent(entry.accuracy.value)
             end = (100 * entry.accuracy.high, place)
@@ -219,7 +221,9 @@ def _log_x(axes: Axes, values: Sequence[float]) -> None:
 def _svg(figure: Figure, title: str) -> str:
     """Draw it with the placeholders' variables in their place."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's fonts draw the text
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     for placeholder, variable in _VARIABLES.items():

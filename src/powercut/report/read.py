@@ -18,6 +18,10 @@ FORMAT = 1
 """The newest format of a run folder that is understood."""
 
 
+_FEW = 3
+"""More cells than this are not named one by one."""
+
+
 class About(msgspec.Struct):
     """What a report needs of ``cell.json``."""
 
@@ -119,13 +123,20 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Cell], list[str]]:
     if not cells:
         where = ", ".join(map(str, folders))
         raise SettingError(f"{where} has no results yet: run powercut eval until a first completion is graded")
-    for name, cell in found.items():
-        if not cell.rows:
-            notes.append(f"{name} has no results yet")
-    for done in cells:
-        if done.expected and len(done.problem) < done.expected:
-            notes.append(f"{done.name} is not finished: {len(done.problem):,} of {done.expected:,} completions")
-    return cells, notes
+    return cells, [*notes, *_unfinished(cells, [name for name, cell in found.items() if not cell.rows])]
+
+
+def _unfinished(cells: Sequence[Cell], empty: Sequence[str]) -> list[str]:
+    """What is still to come; in one line each for all cells where there are many."""
+    parts = [cell for cell in cells if cell.expected and len(cell.problem) < cell.expected]
+    notes = [f"{cell.name} is not finished: {len(cell.problem):,} of {cell.expected:,} completions" for cell in parts]
+    if len(notes) > _FEW:
+        done, expected = sum(len(cell.problem) for cell in parts), sum(cell.expected or 0 for cell in parts)
+        notes = [f"{len(parts)} cells are not finished: {done:,} of {expected:,} completions"]
+    if empty:
+        names = ", ".join(empty) if len(empty) <= _FEW else f"{len(empty)} cells"
+        notes.append(f"no results yet of {names}")
+    return notes
 
 
 def _check_run(folder: Path) -> None:

@@ -72,7 +72,10 @@ class Test:
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """Best-of-n beside the sampler whose cost it was given; ``ratio`` is of their decoded tokens on common problems."""
+    """Best-of-n, and the sampler whose cost it was given, which ``result`` compares with it.
+
+    ``ratio`` is of their decoded tokens, best-of-n's over the other's, on the problems that both have.
+    """
 
     entry: Entry
     matched: Entry
@@ -193,7 +196,7 @@ def _matches(entries: Sequence[Entry]) -> Iterator[Match]:
         if not pairs:
             continue
         matched, ratio = min(pairs, key=lambda pair: abs(float(np.log(pair[1]))))
-        if (result := _compare(entry, matched)) is not None:
+        if (result := _compare(matched, entry)) is not None:
             yield Match(entry, matched, ratio, result)
 
 

@@ -86,7 +86,7 @@ COLUMNS = (
     Column("n", lambda entry: entry.completions, lambda entry: f"{entry.problems:,}×{_draws(entry)}"),
 )
 
-_MAIN = ("acceptance, %", "decoded tokens", "seconds", "finished, %", "errors", "n")
+_MAIN = ("decoded tokens", "seconds", "errors", "acceptance, %", "finished, %", "n")
 _LAST = Column("pass@n", lambda entry: entry.pass_at[-1].value, lambda entry: percent(entry.pass_at[-1].value), 1)
 
 
@@ -97,8 +97,9 @@ def task_table(entries: Sequence[Entry]) -> Table:
 
 
 def main_table(summary: Summary) -> Table:
-    """The figures that matter most, of every task: for a terminal."""
-    figures = [ACCURACY, _LAST, *(column for column in COLUMNS if column.head in _MAIN)]
+    """The figures that matter most, of every task, the most important ones first: for a terminal."""
+    named = {column.head: column for column in COLUMNS}
+    figures = [ACCURACY, _LAST, *(named[head] for head in _MAIN)]
     rows = []
     for task, entries in summary.tasks.items():
         for entry in entries:
