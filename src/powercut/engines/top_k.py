@@ -27,16 +27,15 @@ def trace_from_top_k(
     drawn = np.asarray(tokens, dtype=np.int64)
     if not len(drawn):
         return Trace.empty()
+    rows = np.arange(len(drawn))
     order = np.argsort(-logprobs, axis=1, kind="stable")
-    ids = np.take_along_axis(ids, order, axis=1)
-    logprobs = np.take_along_axis(logprobs, order, axis=1).astype(np.float64)
+    ids, logprobs = ids[rows[:, None], order], logprobs[rows[:, None], order].astype(np.float64)
     found = ids == drawn[:, None]
     if not found.any(axis=1).all():
         missing = int(drawn[~found.any(axis=1)][0])
         raise EngineError(f"the server drew token {missing} but gave no log-probability for it")
     rank = found.argmax(axis=1)
     last = min(top_k, logprobs.shape[1]) - 1
-    rows = np.arange(len(drawn))
     below = logprobs[rows, last] - logprobs[rows, rank]
     if (below > 1e-4).any():
         raise EngineError(f"the server drew a token outside the {top_k} most likely: is its top_k {top_k}?")
