@@ -415,8 +415,9 @@ def test_sessions_stay_with_their_server():
         engine = load(one, two, concurrency=5)
         assert engine.concurrency == 10
         one.seen.clear(), two.seen.clear()
-        for _ in range(3):
-            extend(engine, *(ask(seed, session=("chain", seed), context=np.array([seed + 1])) for seed in range(6)))
+        for lane in range(3):
+            chains = [("chain", seed) for seed in range(6)]
+            extend(engine, *(ask(c[1], session=(c, lane), context=np.array([c[1] + 1])) for c in chains))
         places = [{p["prompt"][0] for p in server.seen} for server in (one, two)]
         assert not places[0] & places[1]
         assert [len(s.seen) for s in (one, two)] == [9, 9]
@@ -456,7 +457,7 @@ def test_nothing_is_left_open():
         engine = load(server)
         for _ in range(3):
             pc.sample(engine, pc.Standard(max_new_tokens=4, top_k=4), [[1]], n=3)
-            assert not engine._clients
+            assert not engine._pool._clients
 
         async def dropped():
             other = load(server)

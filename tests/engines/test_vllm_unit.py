@@ -11,7 +11,7 @@ import pytest
 
 import powercut as pc
 from powercut.engines import vllm_start
-from powercut.engines.vllm import Ranks
+from powercut.engines.pins import Pins
 from powercut.engines.vllm_outputs import top_entries, traces_of
 from powercut.engines.vllm_start import decode_error, resolve_options, start_error
 from powercut.errors import EngineError, SettingError
@@ -321,17 +321,18 @@ def test_a_chain_stays_on_its_rank(monkeypatch):
     assert Counter(ranks[0]) == {0: 2, 1: 2, 2: 2}
 
 
-def test_ranks_are_remembered_and_bounded():
-    ranks = Ranks(4)
-    idle = Counter()
-    first = ranks.choose("chain", Counter({0: 5, 1: 1, 2: 5, 3: 5}))
-    assert first == 1
-    assert ranks.choose("chain", Counter({1: 9})) == 1
-    assert ranks.choose(("chain", 3), Counter({1: 9})) == 1  # another lane of it
-    assert ranks.choose(None, Counter({0: 1})) == 1
-    for i in range(2 * Ranks.REMEMBERED):
-        ranks.choose(i, idle)
-    assert len(ranks._of) == Ranks.REMEMBERED
+def test_places_of_chains_are_remembered_and_bounded():
+    pins = Pins()
+    assert pins.get("chain") is None
+    pins.put("chain", 1)
+    assert pins.get("chain") == 1
+    assert pins.get(("chain", 3)) == 1  # another lane of it
+    pins.put(None, 2)
+    assert pins.get(None) is None
+    for i in range(2 * Pins.REMEMBERED):
+        pins.put((i, 0), i)
+    assert len(pins) == Pins.REMEMBERED
+    assert pins.get("chain") is None
 
 
 def test_rows_are_token_drawn_first_and_count_it_once():

@@ -14,11 +14,8 @@ a server went away is not the one that its seed gives otherwise.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-import weakref
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Collection, Hashable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
 from typing import cast
 
@@ -28,18 +25,13 @@ from powercut.engines.base import KeepGoing, Request, Usage, check_request
 from powercut.engines.http_api import KEYS, Api, UnavailableError
 from powercut.engines.http_decode import Decode
 from powercut.engines.http_dialects import Chunk
-from powercut.engines.http_start import Server, check_log_probs, model_ids, open_server
+from powercut.engines.http_pool import LONGEST_PAUSE, Pool, reason
+from powercut.engines.http_start import Server, check_log_probs, open_server
 from powercut.engines.http_text import find_text
 from powercut.engines.stops import StopWatch
 from powercut.errors import EngineError, SettingError
 from powercut.text import Text
 from powercut.trace import Trace
-
-log = logging.getLogger("powercut")
-
-_SESSIONS = 16384  # so many chains are remembered with their server
-_LONGEST_PAUSE = 10.0  # seconds between two attempts
-_DIED = ("out of memory", "memory slot", "enginecore", "enginedead")  # as servers word it
 
 
 class HttpEngine:
@@ -65,13 +57,11 @@ class HttpEngine:
         self.text = text
         self.concurrency = concurrency * len(servers)
         self.usage = Usage()
-        self.servers = tuple(servers)
         self.stop_tokens = frozenset(stop_tokens)
         self._seen_stops: set[int] = set(stop_tokens)
         self._local_text, self._top_k = local_text, top_k
         self._retry_for, self._backoff = retry_for, backoff
-        self._pinned: OrderedDict[Hashable, Server] = OrderedDict()
-        self._clients: _Clients = {}
+        self._pool = Pool(servers)
 
     @classmethod
     def load(
@@ -128,12 +118,12 @@ class HttpEngine:
     @property
     def idle(self) -> int:
         """How many more requests could run within ``concurrency``."""
-        return max(0, self.concurrency - sum(server.running for server in self.servers))
+        return max(0, self.concurrency - sum(server.running for server in self._pool.servers))
 
     def describe(self) -> str:
         """One line: the model, the servers, and how they are spoken to."""
-        where = ", ".join(server.api.root for server in self.servers)
-        kinds = ", ".join(sorted({server.dialect.name for server in self.servers}))
+        where = ", ".join(server.api.root for server in self._pool.servers)
+        kinds = ", ".join(sorted({server.dialect.name for server in self._pool.servers}))
         return f"{self.name} at {where} ({kinds}), up to {self.concurrency} requests at once"
 
     def check(self, request: Request) -> None:
@@ -141,18 +131,19 @@ class HttpEngine:
 
         A top_k above all before it is tried out on each server; EngineError if that fails otherwise.
         """
+        servers = self._pool.servers
         check_request(
             request,
             text=self.text if self._local_text else None,
-            context_length=min((s.context_length for s in self.servers if s.context_length is not None), default=None),
+            context_length=min((s.context_length for s in servers if s.context_length is not None), default=None),
             whole_vocabulary=False,
-            temperatures=self.servers[0].dialect.temperatures,
+            temperatures=servers[0].dialect.temperatures,
             longer="give the server a longer one",
             textless="stop strings need the model's tokenizer on this machine; give its folder or hub id as tokenizer, "
             "or give stop token ids",
         )
         if request.top_k is not None and request.top_k > self._top_k:
-            for server in self.servers:
+            for server in servers:
                 check_log_probs(server, request.top_k)
             self._top_k = request.top_k
 
@@ -164,14 +155,14 @@ class HttpEngine:
         """
         self.check(request)
         work = Decode(request, keep_going, StopWatch(request, self.stop_tokens, self.text))
-        server = self._pick(request.session)
+        server = self._pool.pick(request.session)
         since, attempt = time.monotonic(), 0
         while True:
             before = work.count
             server.running += 1
             try:
                 if server.away:
-                    await self._check_model(server)
+                    await self._pool.check_back(server)
                 await self._decode(server, work)
             except UnavailableError as error:
                 if not work.done:
@@ -179,18 +170,18 @@ class HttpEngine:
                         since, attempt = time.monotonic(), 0
                     if (waited := time.monotonic() - since) >= self._retry_for:
                         raise EngineError(
-                            f"{_reason(error, server)}; given up after {waited:.0f} seconds (retry_for)"
+                            f"{reason(error, server)}; given up after {waited:.0f} seconds (retry_for)"
                         ) from error
-                    self._note_away(server, error)
+                    self._pool.note_away(server, error, self._retry_for)
             finally:
                 server.running -= 1
             if work.done:
                 if work.stop_seen is not None:
                     self._seen_stops.add(work.stop_seen)
                 return work.trace()
-            server = self._pick(request.session, but=server)
+            server = self._pool.pick(request.session, but=server)
             if server.away:
-                await asyncio.sleep(min(self._backoff * 2.0**attempt, _LONGEST_PAUSE))
+                await asyncio.sleep(min(self._backoff * 2.0**attempt, LONGEST_PAUSE))
                 attempt += 1
 
     async def _decode(self, server: Server, work: Decode) -> None:
@@ -240,7 +231,7 @@ class HttpEngine:
         payload = dialect.payload(server.model, request, sorted(self.stop_tokens | request.stop_ids))
         received = 0
         with api.failures():
-            async with self._client().stream("POST", api.root + dialect.path, json=payload) as response:
+            async with self._pool.client().stream("POST", api.root + dialect.path, json=payload) as response:
                 if response.status_code != 200:
                     api.check(response.status_code, await response.aread())
                 async with aclosing(cast(AsyncGenerator[str, None], response.aiter_lines())) as lines:
@@ -253,71 +244,6 @@ class HttpEngine:
                             raise EngineError(f"{api.root}: no answer of {dialect.name} ({error!r})") from error
                         received += len(chunk.tokens)
                         yield chunk
-
-    async def _check_model(self, server: Server) -> None:
-        """A server that was away may come back as another. Raises UnavailableError if it has not come back."""
-        with server.api.failures():
-            response = await self._client().get(server.api.root + "/v1/models")
-            server.api.check(response.status_code, response.content)
-            names = model_ids(response.json())
-        if server.model not in names:
-            raise EngineError(f"{server.api.root} came back and serves {', '.join(names)}, not {server.model}")
-        if server.away:
-            server.away = False
-            log.info("%s answers again", server.api.root)
-
-    def _note_away(self, server: Server, error: UnavailableError) -> None:
-        server.away_until = time.monotonic() + _LONGEST_PAUSE
-        if not server.away:
-            server.away = True
-            reason = _reason(error, server)
-            log.warning("%s; chains wait, and go on when it answers (for %g seconds)", reason, self._retry_for)
-
-    def _pick(self, session: Hashable | None, but: Server | None = None) -> Server:
-        """The session's server, which has its prefixes; else the least busy of those that are not away."""
-        now = time.monotonic()
-        pinned = None if session is None else self._pinned.get(session)
-        if pinned is None or pinned is but or pinned.away:
-            others = [server for server in self.servers if server is not but] or self.servers
-            pinned = min(others, key=lambda server: (server.away and now < server.away_until, server.running))
-        if session is not None:
-            self._pinned[session] = pinned
-            self._pinned.move_to_end(session)
-            if len(self._pinned) > _SESSIONS:
-                self._pinned.popitem(last=False)
-        return pinned
-
-    def _client(self) -> httpx.AsyncClient:
-        """The running loop's client: it belongs to one loop, and pc.sample makes a new one each time."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            api = self.servers[0].api
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-            client = httpx.AsyncClient(timeout=api.timeout, headers=api.headers, limits=limits)
-            keeper = loop.create_task(_close_with_loop(client, self._clients), name="powercut-http")
-            self._clients[loop] = client, keeper
-            dropped = weakref.finalize(self, lambda: loop.call_soon_threadsafe(keeper.cancel))
-            dropped.atexit = False
-            keeper.add_done_callback(lambda _: dropped.detach())
-        return self._clients[loop][0]
-
-
-_Clients = dict[asyncio.AbstractEventLoop, tuple[httpx.AsyncClient, "asyncio.Task[None]"]]
-
-
-async def _close_with_loop(client: httpx.AsyncClient, clients: _Clients) -> None:
-    """Wait for the end of the loop, which cancels what still runs in it, or of the engine; then close the client."""
-    try:
-        await asyncio.Event().wait()
-    finally:
-        clients.pop(asyncio.get_running_loop(), None)
-        await client.aclose()
-
-
-def _reason(error: UnavailableError, server: Server) -> str:
-    """Why a server is away, and what to lower where its memory may be why."""
-    died = any(words in str(error).lower() for words in _DIED)
-    return f"{error}: if memory ran short, lower concurrency, or {server.dialect.memory}" if died else str(error)
 
 
 def _roots(urls: str) -> list[str]:

@@ -12,8 +12,8 @@ import asyncio
 import itertools
 import threading
 import weakref
-from collections import Counter, OrderedDict
-from collections.abc import Collection, Hashable
+from collections import Counter
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from powercut.engines.background import BackgroundLoop
 from powercut.engines.base import KeepGoing, Request, Usage, check_request
+from powercut.engines.pins import Pins
 from powercut.engines.stops import StopWatch
 from powercut.engines.vllm_outputs import Decode, Mailbox
 from powercut.engines.vllm_start import TEMPERATURES, Limits, check_main_guard, decode_error, sampling_params, start
@@ -52,7 +53,7 @@ class VllmEngine:
         self.usage = Usage()
         self._llm, self._background, self._about = llm, background, about
         self._ids = itertools.count()
-        self._ranks = Ranks(limits.ranks)
+        self._ranks: Pins[int] = Pins()  # data-parallel ranks by chain
         self._active: Counter[int] = Counter()  # requests by rank
         self._mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()  # of the three above: callers may be in several threads
@@ -124,7 +125,10 @@ class VllmEngine:
         watch = StopWatch(request, self.stop_tokens, self.text)
         decode = Decode(f"powercut-{next(self._ids)}", request, keep_going, watch)
         with self._lock:
-            rank = self._ranks.choose(request.session, self._active)
+            rank = self._ranks.get(request.session)
+            if rank is None:  # a new chain's is the idlest
+                rank = min(range(self.limits.ranks), key=lambda r: self._active[r])
+            self._ranks.put(request.session, rank)
             self._active[rank] += 1
             mailbox = self._mailboxes.get(decode.loop)
             if mailbox is None:
@@ -195,31 +199,6 @@ class VllmEngine:
         if not law:
             raise EngineError("vLLM gave no log-probabilities: load with a max_logprobs of at least top_k")
         return law
-
-
-class Ranks:
-    """Which data-parallel rank serves which chain: the same one always, for its cache; a new chain gets the idlest."""
-
-    REMEMBERED = 4096
-    """Chains; of more, those that have not asked for longest are forgotten."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._of: OrderedDict[Hashable, int] = OrderedDict()
-
-    def choose(self, session: Hashable, active: Counter[int]) -> int:
-        """The rank for a request of ``session``, where each rank works on ``active`` requests now."""
-        # A sampler's sessions are (chain, lane); all lanes of a chain share its prefix.
-        chain = session[0] if isinstance(session, tuple) and session else session
-        rank = self._of.get(chain)
-        if rank is None:
-            rank = min(range(self._count), key=lambda r: active[r])
-        if chain is not None:
-            self._of[chain] = rank
-            self._of.move_to_end(chain)
-            if len(self._of) > self.REMEMBERED:
-                self._of.popitem(last=False)
-        return rank
 
 
 def _prompt(request: Request) -> dict[str, Any]:
