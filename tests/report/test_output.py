@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -171,7 +172,7 @@ def test_labels_are_not_taken_for_mathematics_and_long_ones_leave_room(tmp_path)
 def test_one_completion_a_problem_and_one_sampler_are_enough(tmp_path):
     made = build([write_run(tmp_path / "run", [about_cell("t", "m", "standard", {}, 1, 1)])])
     assert made.texts["html"].count("<svg") == 2  # no pass@k
-    assert len(tables(made.texts["md"])) == 2
+    assert len(tables(made.texts["md"])) == 3
     assert made.table.head[:2] == ["task", "sampler"]
 
 
@@ -183,6 +184,25 @@ def test_all_wrong_and_nothing_else_known(tmp_path):
     [head, _, row] = tables(made.texts["md"])[0]
     assert head == ["sampler", "accuracy, %", "errors", "n"]
     assert row[1:] == ["0.0 [0.0, 65.8]", "0", "2×2"]
+
+
+def test_settings_and_runs_are_told(tmp_path):
+    about = about_cell("t", "m", "standard", {"top_k": None}, 2, 1, data={"file": "/d.json", "sha256": "0123456789"})
+    folder = write_run(tmp_path / "run", [about])
+    git = {"commit": "89abcdef" * 5, "dirty": True}
+    facts = {
+        "format": 1,
+        "created": "2026-01-02",
+        "argv": ["/bin/powercut", "eval", "a b"],
+        "git": git,
+        "resumed": [{}],
+    }
+    (folder / "run.json").write_text(json.dumps(facts))
+    *_, settings, runs = tables(build([folder]).texts["md"])
+    assert settings[2] == ["t", "standard", r"top\_k none, prompt\_style chat, data 01234567"]
+    created, _, commit, command = runs[2][1:]
+    assert created == "2026-01-02, resumed 2×"
+    assert (commit, command) == ("89abcdef89 and changes", "powercut eval 'a b'")
 
 
 def test_the_same_run_gives_the_same_files(folder, made):

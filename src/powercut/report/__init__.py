@@ -10,7 +10,7 @@ from powercut.report import csv
 from powercut.report.compose import compose
 from powercut.report.html import html
 from powercut.report.markdown import markdown
-from powercut.report.read import read_runs
+from powercut.report.read import read_run, read_runs
 from powercut.report.summary import summarise
 from powercut.report.tables import Table, main_table
 
@@ -28,7 +28,7 @@ def build(folders: Sequence[Path], formats: Sequence[str] = ("md", "csv", "html"
     """Read run folders and say what they hold. Raises SettingError for what is not a run, or has no results."""
     cells, notes = read_runs(folders)
     summary = summarise(cells)
-    sections = compose(summary)
+    sections = compose(summary, {folder: read_run(folder) for folder in folders})
     title = "Power sampling: " + ", ".join(summary.models)
     write: dict[str, Callable[[], str]] = {
         "md": lambda: markdown(sections, title, notes),

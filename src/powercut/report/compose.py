@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from powercut.report import tables
 from powercut.report.names import symbol
@@ -27,15 +29,18 @@ class Section:
     parts: list[Part]
 
 
-def compose(summary: Summary) -> list[Section]:
-    """Lay out the whole report."""
+def compose(summary: Summary, runs: Mapping[Path, Mapping[str, Any]]) -> list[Section]:
+    """Lay out the whole report; ``runs`` has each folder's run.json."""
     sections = []
     if len(summary.tasks) > 1:
         caption = "Accuracy in percent, with 95% intervals clustered by problem."
         sections.append(Section("All tasks", [Part(caption, tables.overview(summary))]))
     sections += [Section(task, list(_task(summary, task, entries))) for task, entries in summary.tasks.items()]
-    caption = "Every setting of every sampler."
-    return [*sections, Section("Settings", [Part(caption, tables.settings_table(summary))])]
+    sources = [
+        Part("Every setting of every sampler.", tables.settings_table(summary)),
+        Part("The runs, and the commands that made them.", tables.runs_table(runs)),
+    ]
+    return [*sections, Section("Settings", sources)]
 
 
 def _task(summary: Summary, task: str, entries: Sequence[Entry]) -> Iterator[Part]:

@@ -46,7 +46,10 @@ def sortable(value: Any) -> tuple[int, float, str]:
 
 def identity(cell: Cell) -> dict[str, Any]:
     """What sets a cell apart from others of its task, model and sampler."""
-    return {**cell.settings, **{name: cell.about[name] for name in _BESIDES if name in cell.about}}
+    about = {name: cell.about[name] for name in _BESIDES if cell.about.get(name) is not None}
+    if isinstance(about.get("data"), dict):  # wherever the file lies
+        about["data"] = str(about["data"].get("sha256"))[:8]
+    return {**cell.settings, **about}
 
 
 def groups(cells: Iterable[Cell]) -> Iterator[list[Cell]]:

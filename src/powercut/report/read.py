@@ -114,7 +114,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Cell], list[str]]:
     found: dict[str, _Found] = {}
     notes: list[str] = []
     for folder in folders:
-        _check_run(folder)
+        read_run(folder)
         for file in sorted(folder.glob("cells/*/cell.json")):
             if (fields := _read_cell(file, notes)) is not None:
                 cell = found.setdefault(file.parent.name, _Found(folder, fields))
@@ -139,7 +139,8 @@ def _unfinished(cells: Sequence[Cell], empty: Sequence[str]) -> list[str]:
     return notes
 
 
-def _check_run(folder: Path) -> None:
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read what run.json says. Raises SettingError for a folder that is not a run, or one of a newer format."""
     file = folder / "run.json"
     try:
         run = json.loads(file.read_bytes())
@@ -151,6 +152,7 @@ def _check_run(folder: Path) -> None:
     version = run.get("format", FORMAT) if isinstance(run, dict) else None
     if not isinstance(version, int) or version > FORMAT:
         raise SettingError(f"{file} has format {version!r}, and this powercut reads up to {FORMAT}: update powercut")
+    return dict(run)
 
 
 def _read_cell(file: Path, notes: list[str]) -> dict[str, Any] | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from powercut.report.names import spell, symbol
+from powercut.report.names import identity, spell, symbol
 from powercut.report.stats import Interval
 from powercut.report.summary import Ablation, Entry, Match, Summary, Test
 
@@ -223,13 +226,25 @@ def _draws(entry: Entry) -> str:
 
 
 def settings_table(summary: Summary) -> Table:
-    """Every cell with all of its settings."""
-    rows = [
-        Row(
-            [entry.model, task, entry.label, ", ".join(f"{name} {spell(v)}" for name, v in entry.cell.settings.items())]
-        )
-        for task, group in summary.tasks.items()
-        for entry in group
-    ]
+    """Every cell with its settings, and what else sets it apart: prompt style, data."""
+    rows = []
+    for task, group in summary.tasks.items():
+        for entry in group:
+            settings = ", ".join(f"{name} {spell(value)}" for name, value in identity(entry.cell).items())
+            rows.append(Row([entry.model, task, entry.label, settings]))
     rows.sort(key=lambda row: summary.models.index(row.cells[0]))
     return _by_model(["task", "sampler", "settings"], rows, texts=3)
+
+
+def runs_table(runs: Mapping[Path, Mapping[str, Any]]) -> Table:
+    """Where the results come from: what each run.json says."""
+    rows = []
+    for folder, facts in runs.items():
+        git = facts.get("git") or {}
+        commit = str(git.get("commit", NOTHING))[:10] + (" and changes" if git.get("dirty") else "")
+        argv = facts.get("argv") or []
+        command = shlex.join(["powercut", *map(str, argv[1:])]) if argv else NOTHING
+        again = f", resumed {len(facts['resumed'])}×" if facts.get("resumed") else ""
+        created = f"{facts.get('created', NOTHING)}{again}"
+        rows.append(Row([str(folder), created, str(facts.get("powercut", NOTHING)), commit, command]))
+    return Table(["run", "created", "powercut", "git", "command"], rows, texts=5)
