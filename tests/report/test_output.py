@@ -195,7 +195,7 @@ def test_settings_and_runs_are_told(tmp_path):
         "created": "2026-01-02",
         "argv": ["/bin/powercut", "eval", "a b"],
         "git": git,
-        "resumed": [{}],
+        "resumed": [{}, {}],
     }
     (folder / "run.json").write_text(json.dumps(facts))
     *_, settings, runs = tables(build([folder]).texts["md"])
