@@ -2,6 +2,7 @@
 
 LengthCapped: proposals are capped at the current length and only the overlap of the two suffixes is compared.
 DoubleCounted: after resampling, weights are computed over the whole trajectory again.
+OpenMoves: particles move while one is open; that the moves depend on how the particles stand is enough to bias Z-hat.
 """
 
 from __future__ import annotations
@@ -49,6 +50,16 @@ class DoubleCounted(SMC):
     def _resample(self, traces, log_weights, target, rng):
         drawn, _ = super()._resample(traces, log_weights, target, rng)
         return drawn, np.array([target.increments(trace).sum() for trace in drawn])
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenMoves(SMC):
+    """SMC whose particles move only as long as one of them is unfinished."""
+
+    async def _move_all(self, draw, traces, target, stage, seeds):
+        if all(trace.finished for trace in traces):
+            return list(traces)
+        return await super()._move_all(draw, traces, target, stage, seeds)
 
 
 def capped_kernel_matrix(space, sampler):

@@ -26,7 +26,7 @@ from tests.enumeration import (
     random_table,
 )
 from tests.exhaustive import every_path
-from tests.reference import DoubleCounted
+from tests.reference import DoubleCounted, OpenMoves
 
 ALARM = 1e-6
 PROMPT = (1,)
@@ -110,6 +110,13 @@ def test_negative_control_weights_counted_twice_fail_the_same_check():
             DoubleCounted(alpha=3, ess_threshold=0, temperature=0.8, **SMALL), random_table(seed, 2)
         )
         assert np.abs(weighed - gamma).max() < 1e-12
+
+
+@pytest.mark.parametrize("particles", [1, 2])
+def test_negative_control_moves_that_depend_on_the_particles_fail_the_same_check(particles):
+    settings = SMALL | {"alpha": 2, "particles": particles, "moves": 1}
+    weighed, _, gamma, _ = exact_law(OpenMoves(**settings), random_table(1, 2))
+    assert np.abs(weighed - gamma).max() > 1e-4
 
 
 @pytest.mark.parametrize("sampler", [pc.SMC(alpha=4, **THREE), pc.PowerSMC(alpha=4, ramp_tokens=3, **THREE)], ids=name)
