@@ -12,8 +12,9 @@ import pytest
 from powercut.report import build
 from powercut.report import csv as csv_report
 from powercut.report.read import read_runs
+from powercut.report.stats import Interval
 from powercut.report.summary import summarise
-from powercut.report.tables import number, overview, p_value, percent, task_table
+from powercut.report.tables import difference, number, overview, p_value, percent, task_table
 from tests.report.example import ablation, about_cell, comparison, write_run
 
 RL = "rl/Qwen-7B-GRPO"
@@ -73,6 +74,11 @@ def test_numbers_have_three_digits():
     shown = [number(x) for x in (0.123, -3.456, 12.34, 456.7, 1234.5, -1e6, NAN, float("-inf"))]
     assert shown == ["0.12", "−3.46", "12.3", "457", "1,234", "−1,000,000", "–", "−inf"]
     assert [percent(0.1234), percent(NAN), p_value(0.0004), p_value(0.0449)] == ["12.3", "–", "<0.001", "0.045"]
+
+
+def test_differences_have_signs_and_zero_has_none():
+    assert difference(Interval(-0.0001, -0.123, 0.0)) == "0.0 [−12.3, 0.0]"
+    assert difference(Interval(0.2, 0.0512, 1.0)) == "+20.0 [+5.1, +100.0]"
 
 
 def test_every_markdown_table_is_a_table(made):

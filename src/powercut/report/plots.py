@@ -139,6 +139,9 @@ def pass_at_curves(entries: Sequence[Entry], looks: Looks) -> str | None:
         ticks = [2**i for i in range(most.bit_length())]
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
+        low, high = axes.get_ylim()
+        if high - low < 4:  # all but equal: no axis of hundredths
+            axes.set_ylim(low - 2, high + 2)
         axes.set_xlabel("k, completions")
         axes.set_ylabel("pass@k, %")
         return _svg(figure, "pass@k")

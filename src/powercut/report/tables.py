@@ -180,7 +180,7 @@ def ablation_table(ablation: Ablation) -> Table:
 
 def difference(interval: Interval) -> str:
     """A difference of accuracies with its interval, in points."""
-    value, low, high = (f"{100 * end:+.1f}".replace("-", "−") for end in interval)
+    value, low, high = (f"{100 * end:+z.1f}".replace("-", "−").replace("+0.0", "0.0") for end in interval)
     return f"{value} [{low}, {high}]"
 
 
