@@ -103,7 +103,7 @@ def test_the_law_is_that_of_the_definition(settings):
     sampler = pc.TMC(alpha=2, block_size=2, max_new_tokens=3, horizon=5, **settings)
     space = whole_space(probs, sampler)
     law = completion_law(probs, sampler, space)
-    counts = count(space, draw(sampler, probs, 3000 // sampler.candidates))
+    counts = count(space, draw(sampler, probs, 2400 // sampler.candidates))
     assert chi_square_p(counts, law) > ALARM
     choices = min(sampler.candidates, sampler.keep)
     if choices > 1:  # controls; with one candidate nothing is weighed

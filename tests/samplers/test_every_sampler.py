@@ -102,9 +102,9 @@ def test_every_sampler_is_tried():
 @each_sampler
 def test_seeds_repeat_and_differ(name, settings, engine):
     sampler = build(name, settings)
-    first = shown(draw(ENGINES[engine](), sampler, n=6, seed=3))
-    assert first == shown(draw(ENGINES[engine](), sampler, n=6, seed=3))
-    assert first != shown(draw(ENGINES[engine](), sampler, n=6, seed=4))
+    first = shown(draw(ENGINES[engine](), sampler, n=4, seed=3))
+    assert first == shown(draw(ENGINES[engine](), sampler, n=4, seed=3))
+    assert first != shown(draw(ENGINES[engine](), sampler, n=4, seed=4))
     assert len({tuple(tokens) for _, _, tokens, *_ in first}) > 1  # places differ too
 
 
@@ -113,13 +113,13 @@ def test_seeds_repeat_and_differ(name, settings, engine):
 def test_a_completion_depends_on_nothing_beside_it(name, settings, engine):
     """Neither on how many are drawn at once, nor on the other prompts, nor on which request ends first."""
     sampler = build(name, settings)
-    prompts = [[1], [2, 1], [1]]
+    prompts = [[1], [2, 1]]
     together = shown(draw(ENGINES[engine](), sampler, prompts, n=2, seed=1))
     alone = [Table(9, concurrency=1), transformer(1)][engine == "transformer"]
     assert shown(draw(alone, sampler, prompts, n=2, seed=1, concurrency=1)) == together
     assert shown(draw(ENGINES[engine](), sampler, prompts[:1], n=2, seed=1)) == together[:2]
     if engine == "table":
-        for order in (1, 2, 3):
+        for order in (1, 2):
             assert shown(draw(Table(order), sampler, prompts, n=2, seed=1)) == together
 
 
@@ -128,7 +128,7 @@ def test_a_completion_depends_on_nothing_beside_it(name, settings, engine):
 def test_the_cost_is_the_engines_own_count(name, settings, engine):
     sampler = build(name, settings)
     engine = ENGINES[engine]()
-    completions = draw(engine, sampler, [[1], [2, 1, 1]], n=3)
+    completions = draw(engine, sampler, [[1], [2, 1, 1]], n=2)
     assert sum(c.stats.tokens_decoded for c in completions) == engine.usage.decoded
     assert sum(c.stats.tokens_prefilled for c in completions) == engine.usage.prefilled
     for c in completions:
@@ -147,7 +147,7 @@ def test_completions_are_what_the_model_can_say(name, settings, engine):
     """Of the right length, finished if and only if they end with the stop, with the model's own log-probabilities."""
     sampler = build(name, settings)
     engine = ENGINES[engine]()
-    for c in draw(engine, sampler, [[1], [2, 1]], n=3):
+    for c in draw(engine, sampler, [[1], [2, 1]], n=2):
         assert 1 <= len(c.tokens) <= sampler.max_new_tokens
         assert c.finished == (c.tokens[-1] == EOS)
         assert c.finished or len(c.tokens) == sampler.max_new_tokens
