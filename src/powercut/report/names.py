@@ -83,9 +83,11 @@ def in_order(cells: Sequence[Cell]) -> list[Cell]:
     tasks, models = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("task", "model"))
     samplers = {name: place for place, name in enumerate(SAMPLERS)}
     names = varying(cells)
+    by_name = {cell.name: label(cell, names[cell.task, cell.sampler]) for cell in cells}
 
     def place(cell: Cell) -> tuple[Any, ...]:
-        values = [sortable(identity(cell).get(name)) for name in names[cell.task, cell.sampler]]
+        values = [identity(cell).get(name) for name in names[cell.task, cell.sampler]]
+        values = [sortable(by_name.get(value, value) if isinstance(value, str) else value) for value in values]
         sampler = (samplers.get(cell.sampler, len(samplers)), cell.sampler)
         return (tasks.index(cell.task), models.index(cell.model), *sampler, *values, cell.name)
 

@@ -90,7 +90,7 @@ COLUMNS = (
 )
 
 _MAIN = ("decoded tokens", "seconds", "errors", "acceptance, %", "finished, %", "n")
-_LAST = Column("pass@n", lambda entry: entry.pass_at[-1].value, lambda entry: percent(entry.pass_at[-1].value), 1)
+_LAST = Column("pass@n", lambda entry: entry.pass_at[-1].value, lambda entry: percent(entry.pass_at[-1].value))
 
 
 def task_table(entries: Sequence[Entry]) -> Table:
