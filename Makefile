@@ -29,7 +29,7 @@ demo: $(VENV)/.demo ## Sample one completion from SmolLM2-135M-Instruct with Ent
 test: $(VENV)/.dev ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
 
-test-vllm: $(VLLM)/.dev ## Run the tests of the vllm engine on a real vLLM, on the CPU, in a venv of its own
+test-vllm: $(VLLM)/.dev ## Run the tests of the vllm and http engines on a real vLLM, on the CPU, in a venv of its own
 	$(VLLM)/bin/pytest -m vllm -W default tests/vllm
 
 lint: $(VENV)/.dev ## Check style and types

@@ -15,10 +15,14 @@ from tests.models import tiny_folder
 TINY = {"vocab_size": 6, "hidden": 128, "heads": 4, "kv_heads": 2}  # vLLM has kernels for heads of 32 and more
 
 
+def save_tiny(path: Path) -> Path:
+    """The folder of a random Llama of six tokens, stop token 0."""
+    return tiny_folder(path, "llama", tokenizer=False, **TINY)
+
+
 def load_tiny(path: Path, **options: Any) -> Any:
-    """A random Llama of six tokens, stop token 0, served by vLLM."""
-    folder = tiny_folder(path, "llama", tokenizer=False, **TINY)
-    return pc.load(f"vllm:{folder}", **{"skip_tokenizer_init": True, "kv_cache_memory_bytes": 2**28} | options)
+    """That, served by vLLM in this process."""
+    return pc.load(f"vllm:{save_tiny(path)}", **{"skip_tokenizer_init": True, "kv_cache_memory_bytes": 2**28} | options)
 
 
 @torch.inference_mode()

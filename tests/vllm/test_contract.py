@@ -1,5 +1,7 @@
 """The engine contract, and the exact law, on a real vLLM that serves a random Llama of six tokens in float32.
 
+In this process, and as ``vllm serve`` behind HTTP in both ways that it can be asked.
+
 Its arithmetic differs between batches by about 1e-6, so that equal requests draw equal tokens but in rare cases.
 """
 
@@ -10,19 +12,34 @@ import pytest
 import torch
 
 import powercut as pc
+from powercut.engines.vllm import VllmEngine
 from tests.engines.test_contract import *  # noqa: F403
 from tests.enumeration import chi_square_p, count, enumerate_completions
 from tests.models import tiny_model
-from tests.vllm.models import TINY, forced, load_tiny
+from tests.vllm.models import TINY, forced, load_tiny, save_tiny
+from tests.vllm.server import VllmServer, spoken_to_by
 
 ALARM = 1e-6
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    engine = load_tiny(tmp_path_factory.mktemp("tiny"), slots=64)
+def server(tmp_path_factory):
+    with VllmServer(save_tiny(tmp_path_factory.mktemp("served"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["vllm", "generate", "completions"])
+def served(request, tmp_path_factory):
+    if request.param == "vllm":
+        engine = load_tiny(tmp_path_factory.mktemp("tiny"), slots=64)
+        yield engine
+        engine.close()
+        return
+    url = request.getfixturevalue("server").url
+    with spoken_to_by(request.param):
+        engine = pc.load(url, top_k=6, concurrency=64)
+    assert f"(vLLM {request.param})" in engine.describe()
     yield engine
-    engine.close()
 
 
 @pytest.fixture
@@ -43,10 +60,13 @@ def probs(context):
 
 
 def test_it_knows_the_model(engine):
-    assert engine.stop_tokens == {0}
     assert engine.text is None
-    assert engine.limits.vocab_size == 6
     assert engine.concurrency == 64
+    with pytest.raises(pc.SettingError, match="context_length=256"):
+        engine.check(ask(n=300))  # noqa: F405
+    if isinstance(engine, VllmEngine):
+        assert engine.stop_tokens == {0}
+        assert engine.limits.vocab_size == 6
 
 
 @pytest.mark.parametrize("top_k", [6, 3])
