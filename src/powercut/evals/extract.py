@@ -8,10 +8,10 @@ from fractions import Fraction
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+"
-# Digits after a letter are part of a name ("x2", "x_2"), after a number and a dot of that number. A minus sign after a
-# number, a letter or a bracket is a difference. Ordinals count nothing.
+# Digits after a letter are part of a name ("x2", "x_2"), after a number and a dot of that number. A minus sign behind
+# a number, a letter or a bracket is a difference, unless the number has it to itself ("is -5"). Ordinals do not count.
 _NUMBER = re.compile(
-    r"(?<![^\W_])(?<![^\W_]_)(?<!\d\.)(?:(?<![\w.)\]}])(?<![\w.)\]}] )-\s?)?(?:[$€£]-?)?"
+    r"(?<![^\W_])(?<![^\W_]_)(?<!\d\.)(?:(?<![\w.)\]}])-(?:(?<![\w.)\]}] -)\s)?)?(?:[$€£]-?)?"
     rf"(?:{_DIGITS})(?!\d*(?:st|nd|rd|th)\b)(?:\s?/\s?\d+)?"
 )
 _MARKED = re.compile(r"####[ ]*([^#\s]+)[ ]*$", re.MULTILINE)

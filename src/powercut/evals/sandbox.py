@@ -165,6 +165,8 @@ def _tree(pid: int) -> list[psutil.Process]:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and its descendants: those of its session, and those that left it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGSTOP)  # a tree that grows cannot be listed
     tree = _tree(process.pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
