@@ -91,7 +91,15 @@ def test_the_walk_sees_imports():
 
 
 @pytest.mark.parametrize(
-    "module", ["powercut", "powercut.cli", "powercut.engines.weights", "powercut.samplers", "powercut.evals.arithmetic"]
+    "module",
+    [
+        "powercut",
+        "powercut.cli",
+        "powercut.engines.weights",
+        "powercut.samplers",
+        "powercut.evals.arithmetic",
+        "powercut.evals.tasks",
+    ],
 )
 def test_importing_is_light(module):
     code = f"import sys, {module}; print(*sys.modules)"

@@ -1,0 +1,201 @@
+"""Rows from files, wheels and the hub, and one clear line where there is something wrong with them."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from powercut.errors import SettingError
+from powercut.evals.data import file_rows, hub_rows, wheel_rows
+from powercut.evals.tasks import TASKS
+
+ROWS = [{"question": "1?", "answer": "1"}, {"question": "2?", "answer": "2"}]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+GPQA = [
+    {
+        "Question": f"{i}?",
+        "Correct Answer": "right",
+        **{f"Incorrect Answer {j}": f"wrong {j}" for j in (1, 2, 3)},
+    }
+    for i in range(40)
+]
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "rows.jsonl"
+
+
+@pytest.mark.parametrize(
+    "text", [LINES, json.dumps(ROWS), json.dumps(ROWS, indent=2), "\ufeff" + LINES, LINES + "\n\n"]
+)
+def test_a_file(file, text):
+    file.write_text(text, encoding="utf-8")
+    assert [(row.number, dict(row.values)) for row in file_rows(file)] == [(1, ROWS[0]), (2, ROWS[1])]
+
+
+def test_a_packed_file(tmp_path):
+    file = tmp_path / "rows.jsonl.gz"
+    file.write_bytes(gzip.compress(LINES.encode()))
+    assert [row.values for row in file_rows(file)] == ROWS
+
+
+def test_limit_and_identities(file):
+    file.write_text(LINES)
+    assert [problem.id for problem in TASKS["arithmetic"].problems(data=file)] == ["1", "2"]
+    assert len(TASKS["arithmetic"].problems(data=file, limit=1)) == 1
+    assert len(TASKS["arithmetic"].problems()) == 500
+    with pytest.raises(SettingError, match="limit must be at least 1"):
+        TASKS["arithmetic"].problems(limit=0)
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "message"),
+    [
+        ("gsm8k", {"question": "?"}, r"rows.jsonl row 2 needs the field answer \(it has question\)"),
+        ("math500", {"answer": "1"}, r"rows.jsonl row 2 needs one of the fields question, problem, prompt"),
+        ("gsm8k", {"question": "?", "answer": None}, "row 2 needs the field answer"),
+        ("gsm8k", {"question": "?", "answer": " "}, "row 2: answer is empty"),
+        ("gsm8k", {"question": "?", "answer": "so\n####"}, "row 2: answer has nothing behind its last ####"),
+        ("gsm8k", {"question": ["?"], "answer": "1"}, "row 2: question must be text .it is list"),
+        ("aime26", {"question": "?", "answer": "1000"}, "row 2: answer must be a whole number from 0 to 999"),
+        ("gsm8k", {}, "row 2 needs one of the fields question, problem, prompt .it has no field"),
+        ("gsm8k", {"question": "?", "answer": "1", "id": "1"}, "row 2: its id 1 is that of row 1"),
+        ("gsm8k", [1], "row 2 is not an object with named fields"),
+    ],
+)
+def test_a_row_with_something_wrong(file, task, row, message):
+    file.write_text(json.dumps(ROWS[0]) + "\n" + json.dumps(row))
+    with pytest.raises(SettingError, match=message) as caught:
+        TASKS[task].problems(data=file)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "has no rows"),
+        (b"[]", "has no rows"),
+        (b"[1, 2", "is not a JSON list"),
+        (LINES.encode() + b"{oops", ":3: not a JSON object"),
+        (b"[" * 100_000, "is not a JSON list"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b"1\n2\n", "row 1 is not an object"),
+    ],
+)
+def test_a_file_with_something_wrong(file, content, message):
+    file.write_bytes(content)
+    with pytest.raises(SettingError, match=message):
+        file_rows(file)
+
+
+def test_no_file_no_wheel(tmp_path):
+    with pytest.raises(SettingError, match="cannot be read: No such file"):
+        file_rows(tmp_path / "none.jsonl")
+    (tmp_path / "bad.gz").write_bytes(b"not gzip")
+    with pytest.raises(SettingError, match="cannot be read"):
+        file_rows(tmp_path / "bad.gz")
+    with pytest.raises(SettingError, match="pip install no-such-package, or give --data FILE"):
+        wheel_rows("no_such_package", "rows.jsonl")
+
+
+def choices(file, seed=0):
+    file.write_text("".join(json.dumps(row) + "\n" for row in GPQA))
+    return TASKS["gpqa-diamond"].problems(data=file, seed=seed)
+
+
+def test_choices_are_shuffled_by_row_and_seed(file):
+    problems = choices(file)
+    assert problems == choices(file)
+    assert [p.choices for p in problems] != [p.choices for p in choices(file, seed=1)]
+    assert all(p.choices["ABCD".index(p.answer)] == "right" for p in problems)
+    assert {p.answer for p in problems} == set("ABCD")
+    assert [p.answer for p in problems[:8]] == list("CADDBBAC")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "?", "choices": ["x", "y"], "answer": "z"}, "answer must be one of the choices or its letter"),
+        ({"question": "?", "choices": ["x", "x"], "answer": "x"}, "answer must be one of the choices"),
+        ({"question": "?", "choices": "xy", "answer": "x"}, "choices must be a list of 2 to 10"),
+        ({"question": "?", "answer": "x"}, "needs one of the fields Correct Answer, correct_answer, choices"),
+    ],
+)
+def test_choices_with_something_wrong(file, row, message):
+    file.write_text(json.dumps(row))
+    with pytest.raises(SettingError, match=message):
+        TASKS["gpqa-diamond"].problems(data=file)
+
+
+@pytest.mark.parametrize("answer", ["B", "y"])
+def test_a_list_of_choices(file, answer):
+    file.write_text(json.dumps({"question": "?", "choices": ["x", "y", "z"], "answer": answer}))
+    [problem] = TASKS["gpqa-diamond"].problems(data=file)
+    assert sorted(problem.choices) == ["x", "y", "z"]
+    assert problem.choices["ABC".index(problem.answer)] == "y"
+
+
+def test_a_data_set_as_the_hub_has_it(tmp_path, monkeypatch):
+    """From a folder laid out like one there: the same loading code, without the network."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "test.jsonl").write_text(LINES)
+    (folder / "train.jsonl").write_text('{"question": "3?", "answer": "3"}\n')
+    assert [dict(row.values) for row in hub_rows(str(folder))] == ROWS
+    with pytest.raises(SettingError, match="cannot be fetched from the hub"):
+        hub_rows(str(folder), split="validation")
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As the model hub answers for a data set that is gated, and for one that is not there."""
+
+    def do_GET(self):
+        gated = "gpqa" in self.path
+        self.send_response(403 if gated else 404)
+        self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
+        self.send_header("X-Error-Message", "Access to dataset Idavidrein/gpqa is restricted")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def hub():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("gpqa-diamond", "the data set Idavidrein/gpqa is gated: ask for access at https://huggingface.co/datasets/"),
+        ("math500", "the data set HuggingFaceH4/MATH-500 cannot be fetched from the hub"),
+    ],
+)
+def test_what_the_hub_does_not_give_is_one_line(hub, tmp_path, task, message):
+    code = f"""
+from powercut.errors import SettingError
+from powercut.evals.tasks import TASKS
+try:
+    TASKS[{task!r}].problems()
+except SettingError as error:
+    print(error)
+"""
+    env = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
+    assert run.stdout.startswith(message), run.stderr[-500:]
+    assert run.stdout.rstrip().endswith("give --data FILE")
+    assert run.stdout.count("\n") == 1
