@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -91,6 +91,9 @@ class LocalSandbox:
 
         Returns after ``limits.wall_seconds`` at the latest.
         """
+        # The system counts a user's processes: only in a namespace are those the program's. It allows twice as many as
+        # _watch, so that it is _watch that says what happened.
+        own = replace(self.limits, processes=2 * self.limits.processes if isolation() else 1 << 30)
         with tempfile.TemporaryDirectory(prefix="powercut-", ignore_cleanup_errors=True) as parent:
             folder = Path(parent, "work")
             folder.mkdir()
@@ -98,7 +101,7 @@ class LocalSandbox:
             outputs = [Path(parent, name) for name in ("stdout", "stderr")]
             with outputs[0].open("wb") as stdout, outputs[1].open("wb") as stderr:
                 process = subprocess.Popen(
-                    [*isolation(), sys.executable, "-I", "-c", _LAUNCHER, " ".join(map(str, astuple(self.limits)))],
+                    [*isolation(), sys.executable, "-I", "-c", _LAUNCHER, " ".join(map(str, astuple(own)))],
                     stdin=subprocess.DEVNULL,
                     stdout=stdout,
                     stderr=stderr,
