@@ -117,7 +117,7 @@ def evaluate(
         from powercut.evals.store import RunFolder
     except ImportError as error:
         raise SettingError(f"powercut eval needs {error.name}: pip install 'powercut[eval]'") from error
-    from powercut.cli.eval_progress import EvalProgress, summary
+    from powercut.cli.eval_progress import EvalProgress, show_summary
 
     for name, value in (("seeds", seeds), ("limit", limit), ("concurrency", concurrency)):
         if value is not None and value < 1:
@@ -155,7 +155,7 @@ def evaluate(
         except KeyboardInterrupt:
             say(f"interrupted: what is finished is in {out}, and the same command goes on from there")
             raise typer.Exit(130) from None
-    Console().print(summary(results))
+    show_summary(results)
     say(f"powercut report {out} makes tables, tests and plots; inspect view --log-dir {out / 'logs'} shows the texts")
     errors = [row["error"] for rows in results.values() for row in rows if row["error"] is not None]
     if errors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from powercut.cli.output import to_stdout
 from powercut.cli.progress import Display
 from powercut.engines.base import Usage
 from powercut.evals.plan import Cell
@@ -90,32 +92,41 @@ def labels(cells: Sequence[Cell]) -> dict[Cell, str]:
     return named
 
 
-def summary(results: Mapping[Cell, Sequence[Mapping[str, Any]]]) -> Table:
-    """Accuracy with its 95% interval, and what a completion cost, for each cell."""
-    from powercut.report.stats import proportion
-
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+def show_summary(results: Mapping[Cell, Sequence[Mapping[str, Any]]]) -> None:
+    """Each cell's accuracy with its 95% interval, and what a completion cost: a table; lines with tabs when piped."""
     models = {cell.model for cell in results}
     names = labels(list(results))
-    texts = ("cell", *(("model",) if len(models) > 1 else ()))
-    for column in (*texts, "n", "accuracy", "95% interval", "tokens", "seconds", "failed"):
-        table.add_column(column, justify="left" if column in texts else "right", no_wrap=True)
-    for cell, rows in results.items():
-        right: dict[str, list[bool]] = {}
+    texts = ["cell", *(["model"] if len(models) > 1 else [])]
+    rows = [[*texts, "n", "accuracy", "95% interval", "tokens", "seconds", "failed"]]
+    rows += [[names[cell], *([cell.model] if len(models) > 1 else []), *_figures(results[cell])] for cell in results]
+    if not sys.stdout.isatty():
         for row in rows:
-            right.setdefault(row["id"], []).append(bool(row["correct"]))
-        whole = [row for row in rows if row["error"] is None]
-        accuracy = bounds = "–"
-        if rows:
-            share = proportion([float(np.mean(each)) for each in right.values()], len(rows))
-            accuracy, bounds = f"{share.value:.1%}", f"{share.low:.1%} – {share.high:.1%}"
-        costs = [
-            f"{np.mean([row[name] for row in whole]):,.{digits}f}" if whole else "–"
-            for name, digits in (("tokens_decoded", 0), ("seconds", 1))
-        ]
-        about = (names[cell], *((cell.model,) if len(models) > 1 else ()))
-        table.add_row(*map(Text, about), str(len(rows)), accuracy, bounds, *costs, str(len(rows) - len(whole) or ""))
-    return table
+            to_stdout("\t".join(row) + "\n")
+        return
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for at, column in enumerate(rows[0]):
+        table.add_column(column, justify="left" if at < len(texts) else "right", no_wrap=at >= len(texts))
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+def _figures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    from powercut.report.stats import proportion
+
+    right: dict[str, list[bool]] = {}
+    for row in rows:
+        right.setdefault(row["id"], []).append(bool(row["correct"]))
+    accuracy = bounds = "–"
+    if rows:
+        share = proportion([float(np.mean(each)) for each in right.values()], len(rows))
+        accuracy, bounds = f"{share.value:.1%}", f"{share.low:.1%} – {share.high:.1%}"
+    whole = [row for row in rows if row["error"] is None]
+    tokens, seconds = (
+        f"{np.mean([row[name] for row in whole]):,.{digits}f}" if whole else "–"
+        for name, digits in (("tokens_decoded", 0), ("seconds", 1))
+    )
+    return [str(len(rows)), accuracy, bounds, tokens, seconds, str(len(rows) - len(whole))]
 
 
 def _spell(value: Any) -> str:

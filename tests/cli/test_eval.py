@@ -1,0 +1,138 @@
+"""``powercut eval`` with a fake model, in this process."""
+
+import json
+import sys
+
+import pytest
+
+import powercut
+from powercut.cli import main
+from tests.cli import fake
+
+SHORT = ["--max-new-tokens", "8", "--blocks", "2", "--steps", "2", "--quiet"]
+
+
+def run(capsys, *arguments):
+    code = main(["eval", *arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def cells(folder):
+    return {file.parent.name: json.loads(file.read_text()) for file in folder.glob("cells/*/cell.json")}
+
+
+def test_a_run_ends_with_a_table_and_is_not_done_again(engine, capsys, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    command = ["arithmetic", "--limit", "3", "--seeds", "2", "--sampler", "standard", "--sampler", "entropy-cut"]
+    command += ["--alpha", "2", "--alpha", "4", *SHORT, "--out", str(out)]
+    code, text, err = run(capsys, *command)
+    assert code == 0, err
+    assert f"powercut report {out} makes tables" in err
+    lines = [line.split("\t") for line in text.splitlines()]
+    assert lines[0] == ["cell", "n", "accuracy", "95% interval", "tokens", "seconds", "failed"]
+    names = ["arithmetic standard", "arithmetic entropy-cut (alpha=2)", "arithmetic entropy-cut (alpha=4)"]
+    assert [line[0] for line in lines[1:]] == names
+    assert {line[1] for line in lines[1:]} == {"6"}
+    found = cells(out)
+    assert sorted(cell["settings"].get("alpha", 0) for cell in found.values()) == [0, 2.0, 4.0]
+    for name, cell in found.items():
+        rows = [json.loads(line) for line in (out / "cells" / name / "results.jsonl").read_text().splitlines()]
+        assert {(row["id"], row["seed"]) for row in rows} == {(f"arithmetic/{i}", s) for i in range(3) for s in (0, 1)}
+        assert (cell["problems"], cell["seeds"], cell["prompt_style"]) == (3, [0, 1], "base")
+    told = json.loads((out / "run.json").read_text())
+    assert told["argv"][0] == "powercut"
+    assert told["engines"]["smollm2"].startswith("fake")
+    assert {"powercut", "python", "libraries", "git"} <= set(told)
+    # once more: nothing is sampled
+    made = []
+    monkeypatch.setattr(powercut, "load", lambda *_, **__: made.append(fake.FakeEngine()) or made[0])
+    assert run(capsys, *command)[:2] == (0, text)
+    assert made[0].usage.decoded == 0
+
+
+def test_settings_are_as_published_unless_given(engine, capsys, tmp_path):
+    assert run(capsys, "arithmetic", "--limit", "1", "--quiet", "--steps", "0", "--out", str(tmp_path))[0] == 0
+    [cell] = cells(tmp_path).values()
+    assert (cell["settings"]["alpha"], cell["settings"]["max_new_tokens"]) == (4.0, 256)
+    assert "\nProblem:" in cell["settings"]["stop"]
+
+
+def test_several_models_and_a_data_file(engine, capsys, tmp_path):
+    data = tmp_path / "own.jsonl"
+    data.write_text(
+        '{"id": "one", "question": "ab?", "answer": "1"}\n{"id": "two", "question": "cd?", "answer": "2"}\n'
+    )
+    command = [
+        "gsm8k",
+        "--data",
+        str(data),
+        "--model",
+        "a/one",
+        "--model",
+        "b/two",
+        "--sampler",
+        "standard",
+        *SHORT[:2],
+    ]
+    code, text, _ = run(capsys, *command, "--out", str(tmp_path / "run"))
+    assert code == 0
+    assert [line.split("\t")[1] for line in text.splitlines()[1:]] == ["a/one", "b/two"]
+    for cell in cells(tmp_path / "run").values():
+        assert cell["data"]["file"] == str(data)
+        assert len(cell["data"]["sha256"]) == 64
+
+
+def test_failures_are_reported_and_stop_nothing(engine, capsys, tmp_path, monkeypatch):
+    async def extend(self, request, keep_going=None):
+        raise powercut.EngineError("the model returned NaN: try dtype float32")
+
+    monkeypatch.setattr(fake.FakeEngine, "extend", extend)
+    code, text, err = run(capsys, "arithmetic", "--limit", "2", *SHORT, "--out", str(tmp_path))
+    assert code == 1
+    assert "error: 2 completions failed, the first with: the model returned NaN: try dtype float32; the same" in err
+    assert text.splitlines()[1].split("\t")[-1] == "2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["maths"], "there is no task 'maths': did you mean math500?"),
+        (["arithmetic", "--sampler", "entropy"], "did you mean entropy-cut?"),
+        (["arithmetic", "--sampler", "standard", "--beta", "2"], "--beta is a setting of entropy-cut"),
+        (["arithmetic", "--alpha", "2", "--alpha", "much"], "--alpha must be a number (got 'much')"),
+        (["arithmetic", "--seeds", "0"], "--seeds must be at least 1 (got 0)"),
+        (["arithmetic", "--limit", "0"], "--limit must be at least 1"),
+        (["arithmetic", "--match", "entropy-cut"], "--match entropy-cut needs the sampler best-of-n in the same run"),
+        (["arithmetic", "--sampler", "best-of-n", "--match", "entropy-cut"], "needs the sampler entropy-cut"),
+        (["arithmetic", "gsm8k", "--data", "x.json"], "--data x.json must say for which task: give TASK=x.json"),
+        (["arithmetic", "--data", "gsm8k=x.json"], "is for gsm8k, which is not among the tasks"),
+        (["gsm8k", "--data", "/nowhere.json"], "/nowhere.json cannot be read: No such file or directory"),
+        (["humaneval"], "code that the model writes is run in docker, which is not installed here"),
+        (["arithmetic", "--out", "/proc/nowhere"], "cannot write to /proc/nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2_before_a_model_is_loaded(
+    no_engine, capsys, tmp_path, monkeypatch, arguments, part
+):
+    monkeypatch.setenv("PATH", "")
+    out = [] if "--out" in arguments else ["--out", str(tmp_path / "run")]
+    code, text, err = run(capsys, *arguments, *out)
+    assert (code, text) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert part in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_styles_are_checked_against_the_model(engine, capsys, tmp_path):
+    code, _, err = run(capsys, "arithmetic", "--prompt", "chat", "--limit", "1", *SHORT, "--out", str(tmp_path))
+    assert (code, err) == (2, "error: the prompt style chat needs a chat template and this model has none: use base\n")
+
+
+def test_a_missing_extra_is_one_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "inspect_ai", None)
+    for name in [name for name in sys.modules if name in ("powercut.evals.harness", "powercut.evals.provider")]:
+        monkeypatch.delitem(sys.modules, name)
+    code, _, err = run(capsys, "arithmetic", "--out", str(tmp_path))
+    assert (code, err) == (2, "error: powercut eval needs inspect_ai: pip install 'powercut[eval]'\n")
