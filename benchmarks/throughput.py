@@ -165,30 +165,32 @@ def main():
     tenths = [f"{tenth}0%" for tenth in range(1, 11)]
     over_time = Table("utilisation", *tenths, title="over time, in tenths of each run")
     first = None
-    for name, (way, sampler) in ways.items():
-        if name[1] not in args.ways:
-            continue
-        with console.status(name):
-            meter, completions, until = asyncio.run(way(engine, sampler, prompts, args.concurrency))
-        first = first or meter
-        rates = [meter.tokens / meter.seconds, meter.rate(0, until), meter.rate(until, meter.seconds)]
-        if way is run_lockstep:
-            rates[1:] = [float("nan")] * 2
-        log_p = sum(c.logp for c in completions) / len(completions)
-        table.add_row(
-            name,
-            f"{meter.seconds:.0f}",
-            f"{meter.seconds / first.seconds:.2f}",
-            f"{meter.tokens}",
-            f"{meter.tokens / first.tokens:.2f}",
-            *(spell(rate / own_rate) for rate in rates),
-            f"{log_p:.1f}",
-        )
-        ends = [meter.seconds * tenth / 10 for tenth in range(11)]
-        over_time.add_row(name, *(spell(meter.rate(*pair) / own_rate) for pair in itertools.pairwise(ends)))
-        console.print(f"{name}: {meter.seconds:.0f} s, {meter.tokens} tokens")
-    console.print(table)
-    console.print(over_time)
+    try:
+        for name, (way, sampler) in ways.items():
+            if name[1] not in args.ways:
+                continue
+            with console.status(name):
+                meter, completions, until = asyncio.run(way(engine, sampler, prompts, args.concurrency))
+            first = first or meter
+            rates = [meter.tokens / meter.seconds, meter.rate(0, until), meter.rate(until, meter.seconds)]
+            if way is run_lockstep:
+                rates[1:] = [float("nan")] * 2
+            log_p = sum(c.logp for c in completions) / len(completions)
+            table.add_row(
+                name,
+                f"{meter.seconds:.0f}",
+                f"{meter.seconds / first.seconds:.2f}",
+                f"{meter.tokens}",
+                f"{meter.tokens / first.tokens:.2f}",
+                *(spell(rate / own_rate) for rate in rates),
+                f"{log_p:.1f}",
+            )
+            ends = [meter.seconds * tenth / 10 for tenth in range(11)]
+            over_time.add_row(name, *(spell(meter.rate(*pair) / own_rate) for pair in itertools.pairwise(ends)))
+            console.print(f"{name}: {meter.seconds:.0f} s, {meter.tokens} tokens")
+    finally:  # Ctrl-C too shows what is done
+        console.print(table)
+        console.print(over_time)
 
 
 def spell(share):
