@@ -15,7 +15,7 @@ import numpy as np
 from powercut.engines.base import Engine
 from powercut.errors import SettingError
 from powercut.samplers.base import Draw, Observer, Sampler, check_number, seeds_of, setting, spawn
-from powercut.samplers.plain import check_temperature
+from powercut.samplers.sharpened import check_temperature
 from powercut.text import Text, completion_text
 from powercut.trace import Completion, IntArray, Trace
 

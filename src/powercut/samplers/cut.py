@@ -21,9 +21,9 @@ import numpy as np
 from powercut.cuts import CutLaw, EntropyJump, Uniform, Weights
 from powercut.engines.base import Engine
 from powercut.errors import SettingError
-from powercut.samplers.base import Draw, Observer, Sampler, check_number, seeds_of, setting, spawn
+from powercut.samplers.base import Draw, Observer, check_number, seeds_of, setting, spawn
 from powercut.samplers.kernel import Kernel
-from powercut.samplers.plain import check_temperature
+from powercut.samplers.sharpened import Sharpened
 from powercut.target import Power
 from powercut.trace import Completion, IntArray, Step, Trace
 
@@ -37,7 +37,7 @@ WORTH_DRAWING = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Cut(Sampler):
+class _Cut(Sharpened):
     """Staged Metropolis-Hastings over completions: at each of ``blocks`` horizons, extend, then ``steps`` re-openings.
 
     Exact for p^alpha as ``steps`` grows if ``refine_finished`` is set; without it a chain that is finished at the end
@@ -49,7 +49,6 @@ class _Cut(Sampler):
     blocks: int = setting(
         16, "Stages; the horizon grows by max_new_tokens / blocks at each (K).", at_least=1, whole=True
     )
-    temperature: float | None = setting(None, "Temperature at which tokens are drawn. None: 1/alpha.")
     uniform_mix: float = setting(
         0.0, "Share of uniform cuts mixed into the cut law, from 0 to 1.", at_least=0, at_most=1
     )
@@ -68,7 +67,6 @@ class _Cut(Sampler):
             raise SettingError("tries > 1 selects in proportion to p^alpha and needs a finite alpha")
         if self.look_ahead != AUTO:
             check_number("look_ahead", self.look_ahead, 1, whole=True, otherwise=", or 'auto'")
-        check_temperature(self.alpha, self.temperature)
         if self.max_new_tokens % self.blocks:
             warnings.warn(
                 f"blocks={self.blocks} does not divide max_new_tokens={self.max_new_tokens}: "
@@ -80,11 +78,6 @@ class _Cut(Sampler):
     @abstractmethod
     def cut_weights(self) -> Weights:
         """The weights of the cut law."""
-
-    @property
-    def proposal_temperature(self) -> float:
-        """``temperature``, or 1/alpha."""
-        return 1 / self.alpha if self.temperature is None else self.temperature
 
     @property
     def target(self) -> Power:

@@ -18,7 +18,7 @@ from powercut.cuts import CutLaw, EntropyJump
 from powercut.engines.base import Engine
 from powercut.samplers.base import Draw, Observer, Sampler, seeds_of, setting, spawn
 from powercut.samplers.kernel import Kernel
-from powercut.samplers.plain import check_temperature
+from powercut.samplers.sharpened import Sharpened
 from powercut.target import Power, effective_sample_size, log_mean_weight, normalise, systematic
 from powercut.trace import Completion, FloatArray, IntArray, Step, Trace
 
@@ -161,19 +161,8 @@ def _logp(traces: Sequence[Trace]) -> FloatArray:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SMC(_ParticleSampler):
+class SMC(_ParticleSampler, Sharpened):
     """Sequential Monte Carlo with p^alpha as the target after every block (as compared in arXiv 2605.30327)."""
-
-    temperature: float | None = setting(None, "Temperature at which tokens are drawn. None: 1/alpha.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_temperature(self.alpha, self.temperature)
-
-    @property
-    def proposal_temperature(self) -> float:
-        """``temperature``, or 1/alpha."""
-        return 1 / self.alpha if self.temperature is None else self.temperature
 
     def target_at(self, horizon: int) -> Power:
         """The same everywhere."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from powercut.engines.base import Engine
-from powercut.samplers.base import Draw, Observer, Sampler, seeds_of, setting, spawn
-from powercut.samplers.plain import check_temperature
+from powercut.samplers.base import Draw, Observer, seeds_of, setting, spawn
+from powercut.samplers.sharpened import Sharpened
 from powercut.target import Power, normalise
 from powercut.trace import Completion, FloatArray, IntArray, Trace
 
 
 @dataclass(frozen=True, kw_only=True)
-class TMC(Sampler):
+class TMC(Sharpened):
     """Completions built block by block: of several candidates one is kept, in proportion to p(block)^alpha times zeta.
 
     zeta is the mass of p^alpha on all that can follow, estimated by ``rollouts`` of ``horizon`` tokens from each of the
@@ -29,16 +29,6 @@ class TMC(Sampler):
     keep: int = setting(8, "Candidates, the most likely ones, that are weighed by rollouts.", at_least=1, whole=True)
     rollouts: int = setting(8, "Rollouts from each of these.", at_least=1, whole=True)
     horizon: int = setting(192, "Tokens of a rollout.", at_least=1, whole=True)
-    temperature: float | None = setting(None, "Temperature at which tokens are drawn. None: 1/alpha.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_temperature(self.alpha, self.temperature)
-
-    @property
-    def proposal_temperature(self) -> float:
-        """``temperature``, or 1/alpha."""
-        return 1 / self.alpha if self.temperature is None else self.temperature
 
     @property
     def target(self) -> Power:
