@@ -56,6 +56,7 @@ exec(program, {"__name__": "__main__"})
 """
 _UNSHARE = ("unshare", "--user", "--map-root-user", "--net", "--ipc", "--pid", "--fork", "--kill-child", "--")
 _LOOK_EVERY = 0.05  # seconds between two looks at what a program uses
+_LAST_WAIT = 10.0  # seconds, at most, for what was killed to be gone
 
 
 @functools.cache
@@ -177,6 +178,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(psutil.Error):
             member.kill()
     process.wait()
+    psutil.wait_procs(tree, timeout=_LAST_WAIT)  # a killed process is there until the system has taken it down
 
 
 def _tail(file: Path, most: int = 1 << 16) -> str:
