@@ -95,6 +95,8 @@ def log_accept_tries(log_ratios: FloatArray) -> FloatArray:
     Multiple-try Metropolis (Liu, Liang and Wong 2000) for proposals that do not depend on the current state, whose own
     tries then serve as the reference points too.
     """
+    if len(log_ratios) == 1:  # called for every token
+        return log_ratios
     without_own = np.where(np.eye(len(log_ratios), dtype=bool), -np.inf, log_ratios)
     others = np.logaddexp.reduce(without_own, axis=1)
     ratios: FloatArray = np.logaddexp.reduce(log_ratios) - np.logaddexp(others, 0.0)
