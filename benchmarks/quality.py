@@ -246,6 +246,9 @@ def plot(points, path, title):
             label=name,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("tokens decoded per problem")
     axes.set_ylabel("accuracy, %")
     axes.set_title(title, loc="left", fontsize=11)
