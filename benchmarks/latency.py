@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def main():
     args = parser.parse_args()
     engine = pc.load(args.model, slots=8, context_length=args.max_new_tokens + 320)
     prompts = PROBLEMS.read_text().splitlines()[: args.prompts]
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(engine.describe())
     one, eight = (step_seconds(engine, batch) for batch in (1, 8))
     console.print(f"a decode step at batch 8 costs {eight / one:.2f} of one at batch 1 ({1000 * one:.0f} ms)")
@@ -67,6 +68,7 @@ def main():
                 seconds.setdefault(setting, []).append(time.perf_counter() - start)
                 decoded.setdefault(setting, []).append(c.stats.tokens_decoded)
                 chains.setdefault(setting, []).append(c.tokens.tolist())
+                console.print(f"prompt {i + 1}, look_ahead {setting}: {seconds[setting][-1]:.0f} s")
     first = args.look_ahead[0]
     table = Table("look_ahead", "seconds, median", f"of look_ahead {first}, median", "min-max", "tokens", "same chains")
     for setting in args.look_ahead:
