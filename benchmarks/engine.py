@@ -3,17 +3,20 @@
     python benchmarks/engine.py [--model M] [--requests 1 8 32 64] [--new-tokens 128] [--repeats 3] [--sections ...]
 
 Both decode the same prompts with the same model, temperature and top_k for the same number of tokens (stop tokens
-switched off), in turn, several times; the engine also computes log-probabilities and entropies. Then: what cuts cost in
-prefill, the price of copying a prefix against computing it, the sampler's own share of the time, and memory.
+switched off), in turn, several times, in one thread; the engine also computes log-probabilities and entropies. Then:
+what cuts cost in prefill, the price of copying a prefix against computing it, the sampler's own share of the time, and
+memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
 import statistics
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import psutil
@@ -22,6 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 import powercut as pc
+from powercut.engines.apart import run_apart
+from powercut.engines.packed_linear import pack_linears
 from powercut.engines.transformers import TransformersEngine
 from powercut.engines.weights import load_model
 
@@ -85,14 +90,15 @@ def synchronise():
         torch.cuda.synchronize()
 
 
-def compare_speed(model, counts, new_tokens, repeats, slots, length):
+def compare_speed(plain, model, counts, new_tokens, repeats, length):
     """Table of tokens/s; the two take turns and go first in turn, so that drift of the machine hits both."""
     table = Table("requests", "engine tok/s", "generate tok/s", "ratio, median", "ratio, min-max", title="Decoding")
     for count in counts:
-        engine = TransformersEngine(model, slots=min(count, slots), context_length=length)
+        engine = TransformersEngine(model, slots=count, context_length=length)
         prompts = prompts_of(model, count)
         engine_seconds(engine, prompts, 4, seed=0)
-        generate_seconds(model, prompts, 4)
+        generate = partial(engine._batch._thread.submit, generate_seconds, plain)  # where the engine decodes
+        generate(prompts, 4).result()
         ours, theirs = [], []
         for repeat in range(repeats):
             fresh = prompts_of(model, count, seed=repeat + 1)  # nothing is cached of these
@@ -100,7 +106,7 @@ def compare_speed(model, counts, new_tokens, repeats, slots, length):
                 if mine:
                     ours.append(engine_seconds(engine, fresh, new_tokens, seed=1000 * repeat))
                 else:
-                    theirs.append(generate_seconds(model, fresh, new_tokens))
+                    theirs.append(generate(fresh, new_tokens).result())
         ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
         speed = [count * new_tokens / statistics.median(seconds) for seconds in (ours, theirs)]
         table.add_row(
@@ -115,7 +121,7 @@ def compare_speed(model, counts, new_tokens, repeats, slots, length):
 
 def memory_when_full(model, slots, length):
     """Table: how much the process grew when every slot is full to its end, against what the engine announced."""
-    generate_seconds(model, prompts_of(model, 1), 2)  # weights mapped from disk are read at their first use
+    run_apart(generate_seconds, model, prompts_of(model, 1), 2)  # weights mapped from disk are read at their first use
     process = psutil.Process()
     before = process.memory_info().rss
     engine = TransformersEngine(model, slots=slots, context_length=length)
@@ -138,7 +144,7 @@ def memory_when_full(model, slots, length):
 def chains_of_cuts(model, chains, new_tokens, length):
     """Table: of the tokens that cut requests begin with, how many were computed again; and time outside the model."""
     engine = TransformersEngine(model, slots=chains, context_length=length)
-    extend, in_thread = engine.extend, engine._in_thread
+    extend, in_thread = engine.extend, engine._batch._in_thread
     kept = again = 0
     inside = 0.0
 
@@ -158,7 +164,7 @@ def chains_of_cuts(model, chains, new_tokens, length):
         finally:
             inside += time.perf_counter() - start
 
-    engine.extend, engine._in_thread = counted, timed
+    engine.extend, engine._batch._in_thread = counted, timed
     sampler = pc.EntropyCut(alpha=ALPHA, steps=10, blocks=8, max_new_tokens=new_tokens, top_k=TOP_K)
     start = time.perf_counter()
     pc.sample(engine, sampler, [p.tolist() for p in prompts_of(model, chains)], seed=0)
@@ -181,7 +187,7 @@ def copy_against_prefill(model, length, repeats=5):
     engine = TransformersEngine(model, slots=1, context_length=length)
     slots = engine._cache
     for tokens in (16, 64, 256):
-        ids = np.arange(10, 10 + tokens)
+        [ids] = prompts_of(model, 1, lengths=(tokens, tokens + 1))
         copying, computing = [], []
         for _ in range(repeats):
             lane, _shared = slots.open(ids, None)
@@ -215,15 +221,17 @@ def main():
     parser.add_argument("--length", type=int, default=512, help="context_length")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    loaded = load_model(args.model, dtype=args.dtype)
+    loaded = run_apart(load_model, args.model, dtype=args.dtype)
     console = Console()
     on_cpu = loaded.model.device.type == "cpu"
     where = f"{torch.get_num_threads()} threads" if on_cpu else torch.cuda.get_device_name()
     console.print(f"{loaded.name}, {loaded.model.dtype}, {where}, torch {torch.__version__}; {args.repeats} runs each")
-    model, counts = loaded.model, args.requests
+    # What the engine does to a model on the CPU, generate should not find done.
+    model, counts = copy.deepcopy(loaded.model) if on_cpu else loaded.model, args.requests
+    run_apart(pack_linears, model)
     sections = {
         "memory": lambda: memory_when_full(model, 8, args.length),
-        "decoding": lambda: compare_speed(model, counts, args.new_tokens, args.repeats, max(counts), args.length),
+        "decoding": lambda: compare_speed(loaded.model, model, counts, args.new_tokens, args.repeats, args.length),
         "copying": lambda: copy_against_prefill(model, args.length),
         "chains": lambda: chains_of_cuts(model, args.chains, args.chain_tokens, args.length),
     }

@@ -7,6 +7,7 @@ are reused (``slots.py``). The base law, the proposal and the entropy are comput
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Collection
 
@@ -14,9 +15,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from powercut.engines.apart import run_apart
 from powercut.engines.base import KeepGoing, Request, Usage, check_request
 from powercut.engines.batching import Batch, out_of_memory
 from powercut.engines.native_cache import NativeCaches
+from powercut.engines.packed_linear import pack_linears
 from powercut.engines.slots import Slots, Unsupported
 from powercut.engines.stops import StopWatch
 from powercut.engines.weights import load_model
@@ -66,7 +69,7 @@ class TransformersEngine:
         self.context_length = context_length
         self.vocab_size = int(config.vocab_size)
         self.usage = Usage()
-        self._cache = _make_cache(model, slots, context_length)
+        self._cache = run_apart(_make_cache, model, slots, context_length)
         self._batch = Batch(self._cache, self.usage)
 
     @classmethod
@@ -84,7 +87,8 @@ class TransformersEngine:
         ``device`` None is a GPU if there is one; ``dtype`` None is float32 on the CPU, the checkpoint's own on a GPU.
         Raises EngineError if the model cannot be loaded, SettingError for an unusable option.
         """
-        loaded = load_model(model, device=device, dtype=dtype)
+        loaded = run_apart(load_model, model, device=device, dtype=dtype)
+        run_apart(pack_linears, loaded.model)
         text = None if loaded.tokenizer is None else TokenizerText(loaded.tokenizer)
         stops = loaded.stop_tokens
         return cls(loaded.model, text, stop_tokens=stops, slots=slots, context_length=context_length, name=loaded.name)
@@ -101,7 +105,8 @@ class TransformersEngine:
 
     def describe(self) -> str:
         """One line: the model, where it runs, and the memory its cache takes."""
-        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        tensors = itertools.chain(self.model.parameters(), self.model.buffers())
+        weights = sum(t.numel() * t.element_size() for t in tensors)
         dtype = str(self.model.dtype).removeprefix("torch.")
         return (
             f"{self.name} on {self.model.device} in {dtype}: weights {weights / 2**30:.2f} GiB, "

@@ -1,0 +1,64 @@
+"""Linear layers laid out for decoding on the CPU.
+
+torch multiplies the few rows of a decode step by a layer's weights several times slower than memory delivers those,
+and two rows slower than one. oneDNN, which comes with torch, does not if it may lay the weights out its own way
+beforehand: a step of one request then takes half the time, and one of eight costs little more than that
+(``benchmarks/linear.py``). It is what torch's own compiler does to a frozen model, here without compiling. The results
+differ from torch's in the last bits only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class PackedLinear(nn.Module):  # type: ignore[misc]  # mypy is shown no torch
+    """``nn.Linear`` for inference on the CPU, its weights packed by oneDNN; the layer it is made from can go."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.bias = layer.in_features, layer.out_features, layer.bias
+        self.register_buffer("packed", torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach()), persistent=False)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # as torch names it
+        """``[..., in_features]`` to ``[..., out_features]``."""
+        return torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, "none", [], "")
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """``[out_features, in_features]``, unpacked anew each time: for models that look at it."""
+        return self.packed.to_dense()
+
+
+def pack_linears(model: nn.Module) -> None:
+    """Replace the model's plain linear layers, in float32 on the CPU, by packed ones, where this torch has them.
+
+    The model can only decode from then on: not be trained, saved or moved. Memory stays the same, but for a layer
+    that shares its weights with the embedding.
+    """
+    if not _can_pack():
+        return
+    packed: dict[nn.Module, PackedLinear] = {}
+    for parent in list(model.modules()):
+        for name, layer in list(parent._modules.items()):  # named_children shows a shared layer once
+            if _is_plain(layer):
+                packed[layer] = packed.get(layer) or PackedLinear(layer)
+                setattr(parent, name, packed[layer])
+
+
+def _is_plain(layer: Any) -> bool:
+    return type(layer) is nn.Linear and layer.weight.dtype == torch.float32 and layer.weight.device.type == "cpu"
+
+
+def _can_pack() -> bool:
+    """Whether this build of torch has oneDNN's linear layers, and they compute what its own do."""
+    with torch.random.fork_rng(devices=[]):  # its initial weights are drawn
+        layer = nn.Linear(48, 80)
+    x = torch.linspace(-1, 1, 2 * 3 * 48).reshape(2, 3, 48)
+    try:
+        return bool(torch.allclose(PackedLinear(layer)(x), layer(x), rtol=1e-4, atol=1e-5))
+    except (AttributeError, RuntimeError, NotImplementedError):  # not built in, or not for this processor
+        return False
