@@ -32,7 +32,7 @@ AUTO: Literal["auto"] = "auto"
 MOST_AHEAD = 8
 """Most proposals that look-ahead ``auto`` decodes at once."""
 
-WORTH_DRAWING = 0.2
+WORTH_DRAWING = 0.1
 """``auto`` draws a proposal ahead if the chance that it will count is at least this."""
 
 
@@ -108,55 +108,64 @@ class _Cut(Sharpened):
     async def __call__(
         self, engine: Engine, prompt: IntArray, rng: np.random.Generator, observe: Observer | None = None
     ) -> Completion:
-        trace = Trace.empty()
-        async with Draw(self, engine, prompt, observe) as draw:
-            for stage, horizon in enumerate(self.horizons):
-                extension, *step_seeds = spawn(rng, 1 + self.steps)
-                if not trace.finished:
-                    tail = await draw.extend(trace, horizon, seeds_of(extension, 1)[0])
-                    trace = trace.splice(len(trace), tail)
-                    draw.show(tail, trace, stage=stage, stages=len(self.horizons))
-                trace = await self._refine(draw, trace, stage, step_seeds)
-                if trace.finished and not self.refine_finished:
-                    break
-            return await draw.complete(trace)
-
-    async def _refine(self, draw: Draw, current: Trace, stage: int, seeds: Sequence[np.random.SeedSequence]) -> Trace:
-        """The steps of one stage.
-
-        Proposals of the next few steps decode at once from where the chain stands, and are judged in order. The first
-        acceptance moves the chain; the proposals behind it left from the wrong place and are drawn again.
-        """
+        current, moves, at = Trace.empty(), self._moves(rng), 0
         flying: deque[_Flight] = deque()
-        judged = 0
-        while judged < len(seeds):
-            while len(flying) < len(seeds) - judged and self._room(draw, len(flying)):
-                taken = {flight.lane for flight in flying}
-                flight = _Flight(lane=min(set(range(len(taken) + 1)) - taken))
-                rng = np.random.default_rng(seeds[judged + len(flying)])  # the same draws each time a step is tried
-                attempt = self.kernel.step(
-                    draw,
-                    current,
-                    self.horizons[stage],
-                    rng,
-                    stage=stage,
-                    lane=flight.lane * self.tries,
-                    wanted=flight.is_wanted,
-                )
-                flight.outcome = draw.start(attempt)
-                flying.append(flight)
-                if self.look_ahead == AUTO:
-                    for _ in range(2):  # until the engine has counted this one, and those of other chains
-                        await asyncio.sleep(0)
-            tail, step = await flying.popleft().outcome
-            judged += 1
-            if step.accepted:
-                current = current.splice(step.cut, tail)
-                for flight in flying:
-                    flight.wanted = False
-                flying.clear()
-            draw.show(tail, current, stage=stage, stages=len(self.horizons), step=step)
-        return current
+        async with Draw(self, engine, prompt, observe) as draw:
+            # The next few moves decode at once from where the chain stands, and are judged in order. The first that
+            # moves the chain makes the ones behind it void: they left from the wrong place and are drawn again.
+            while (at := self._next(moves, at, current)) < len(moves):
+                await self._launch(draw, current, moves, at, flying)
+                flight = flying.popleft()
+                tail, step = await flight.outcome
+                at = flight.at + 1
+                if step is None or step.accepted:
+                    current = current.splice(len(current) if step is None else step.cut, tail)
+                    for void in flying:
+                        void.wanted = False
+                    flying.clear()
+                draw.show(tail, current, stage=flight.move.stage, stages=len(self.horizons), step=step)
+            return await draw.complete(current)
+
+    def _moves(self, rng: np.random.Generator) -> list[_Move]:
+        """All that the chain may do, in order: in each stage an extension, then the steps."""
+        return [
+            _Move(stage, index == 0, seed)
+            for stage in range(len(self.horizons))
+            for index, seed in enumerate(spawn(rng, 1 + self.steps))
+        ]
+
+    def _next(self, moves: Sequence[_Move], at: int, current: Trace) -> int:
+        """The first move from ``at`` on that can be made; what is finished is not extended, and maybe not refined."""
+        while at < len(moves) and moves[at].extends and current.finished:
+            at = at + 1 if self.refine_finished else len(moves)
+        return at
+
+    async def _launch(
+        self, draw: Draw, current: Trace, moves: Sequence[_Move], at: int, flying: deque[_Flight]
+    ) -> None:
+        """Decode as many moves from ``at`` on as there is room for, beside those that are ``flying`` already."""
+        while not (flying and flying[-1].move.extends):  # nobody knows from where the chain goes on after an extension
+            at = self._next(moves, flying[-1].at + 1 if flying else at, current)
+            if at == len(moves) or not self._room(draw, len(flying)):
+                break
+            lane = min(set(range(len(flying) + 1)) - {flight.lane for flight in flying})
+            flight = _Flight(at, moves[at], lane)
+            flight.outcome = draw.start(self._make(draw, current, flight))
+            flying.append(flight)
+            if self.look_ahead == AUTO:
+                for _ in range(2):  # until the engine has counted this one, and those of other chains
+                    await asyncio.sleep(0)
+
+    async def _make(self, draw: Draw, current: Trace, flight: _Flight) -> tuple[Trace, Step | None]:
+        """The tail that a move draws from ``current`` on, and what became of it (None for an extension)."""
+        move, lane, horizon = flight.move, flight.lane * self.tries, self.horizons[flight.move.stage]
+        if move.extends:
+            [seed] = seeds_of(move.seed, 1)
+            return await draw.extend(current, horizon, seed, lambda _: flight.wanted, lane=lane), None
+        rng = np.random.default_rng(move.seed)  # the same draws each time a step is tried
+        return await self.kernel.step(
+            draw, current, horizon, rng, stage=move.stage, lane=lane, wanted=lambda: flight.wanted
+        )
 
     def _room(self, draw: Draw, flying: int) -> bool:
         """Whether to decode one more proposal beside the ``flying`` ones."""
@@ -167,17 +176,24 @@ class _Cut(Sharpened):
         return flying < MOST_AHEAD and rejection**flying >= WORTH_DRAWING and draw.engine.idle > 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """An extension to the stage's horizon, or a Metropolis-Hastings step; its randomness comes from ``seed`` alone."""
+
+    stage: int
+    extends: bool
+    seed: np.random.SeedSequence
+
+
 @dataclass(slots=True)
 class _Flight:
-    """A proposal that is being decoded; no longer wanted once the chain has moved from where it left."""
+    """A move that is being decoded; no longer wanted once the chain has moved from where it left."""
 
+    at: int
+    move: _Move
     lane: int
     wanted: bool = True
-    outcome: asyncio.Task[tuple[Trace, Step]] = field(init=False)
-
-    def is_wanted(self) -> bool:
-        """Whether the chain is still where the proposal left from."""
-        return self.wanted
+    outcome: asyncio.Task[tuple[Trace, Step | None]] = field(init=False)
 
 
 @dataclass(frozen=True, kw_only=True)
