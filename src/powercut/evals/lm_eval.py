@@ -1,10 +1,4 @@
-"""powercut as a model of lm-evaluation-harness, for its generation tasks: ``--model powercut``.
-
-Releases of lm-eval after 0.4.13 find it by its entry point. With 0.4.13 import it first:
-
-    python -c "import powercut.evals.lm_eval, lm_eval.__main__ as m; m.cli_evaluate()" run --model powercut \
-        --model_args pretrained=smollm2,sampler=entropy-cut,alpha=4 --tasks gsm8k
-"""
+"""powercut as a model of lm-evaluation-harness, for generation tasks; docs/evaluation.md says how to call it."""
 
 from __future__ import annotations
 
@@ -12,7 +6,6 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any, NoReturn
 
 from lm_eval.api.model import LM
@@ -22,8 +15,8 @@ from powercut.engines import load
 from powercut.engines.base import Engine
 from powercut.errors import SettingError
 from powercut.run import Failure, astream, run
-from powercut.samplers import SAMPLERS, Sampler
-from powercut.samplers.named import build_sampler
+from powercut.samplers import Sampler
+from powercut.samplers.named import build_sampler, split_options
 from powercut.text import Prompt
 
 logger = logging.getLogger(__name__)
@@ -53,11 +46,9 @@ class PowercutLM(LM):  # type: ignore[misc]  # lm-eval has no types
         **options: Any,
     ) -> None:
         super().__init__()
-        known = {field.name for kind in SAMPLERS.values() for field in fields(kind)}
         self._name, self._seed = sampler, seed
-        self._settings = {name: value for name, value in options.items() if name in known}
+        self._settings, others = split_options(options)
         build_sampler(sampler, self._settings)  # before the model is loaded, which takes long
-        others = {name: value for name, value in options.items() if name not in known}
         self._engine = load(pretrained, **others) if engine is None else engine
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:

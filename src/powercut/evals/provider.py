@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from inspect_ai.model import (
@@ -29,8 +29,8 @@ from powercut.engines.base import Engine
 from powercut.errors import SettingError
 from powercut.jsonl import strict
 from powercut.run import asample
-from powercut.samplers import SAMPLERS, Sampler
-from powercut.samplers.named import build_sampler
+from powercut.samplers import Sampler
+from powercut.samplers.named import build_sampler, split_options
 from powercut.text import Message, encode_prompt
 from powercut.trace import Completion
 
@@ -79,11 +79,9 @@ class PowercutAPI(ModelAPI):
     ) -> None:
         config = GenerateConfig() if config is None else config
         super().__init__(model_name, base_url, api_key, [], config)
-        known = {field.name for kind in SAMPLERS.values() for field in fields(kind)}
-        self._settings = {name: value for name, value in options.items() if name in known}
+        self._settings, options = split_options(options)
         self._name, self._chat, self._seed = sampler, chat, seed
         self._sampler = build_sampler(sampler, self._settings)  # before the model is loaded, which takes long
-        options = {name: value for name, value in options.items() if name not in known}
         if engine is None:
             engine = load(base_url, model=model_name, **options) if base_url else load(model_name, **options)
         elif options:

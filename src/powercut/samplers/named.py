@@ -47,6 +47,12 @@ def owners_of(setting: str) -> list[str]:
     return [name for name, kind in SAMPLERS.items() if setting in kind.__dataclass_fields__]
 
 
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that are settings of samplers, and the others."""
+    settings = {name: value for name, value in options.items() if owners_of(name)}
+    return settings, {name: value for name, value in options.items() if name not in settings}
+
+
 def members(hint: Any) -> tuple[Any, ...]:
     """The types that make up a type."""
     return get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
