@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 import powercut as pc
-from powercut.engines.apart import run_apart
-from powercut.engines.packed_linear import pack_linears
 from powercut.engines.transformers import TransformersEngine
+from powercut.engines.transformers.apart import run_apart
+from powercut.engines.transformers.packed_linear import pack_linears
 from powercut.engines.weights import load_model
 
 ALPHA, TOP_K = 4.0, 50

@@ -1,4 +1,4 @@
-"""Milliseconds of a linear layer for few rows on this machine's CPU: torch's own and ``engines/packed_linear.py``.
+"""Milliseconds of a linear layer for few rows on this machine's CPU: torch's own and packed.
 
 python benchmarks/linear.py [--shapes 576x1536 ...] [--rows 1 2 4 8 16] [--repeats 20]
 """
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from powercut.engines.packed_linear import PackedLinear
+from powercut.engines.transformers.packed_linear import PackedLinear
 
 COPIES_BYTES = 256 * 2**20  # so many weights take turns that no cache holds them,
 MOST_COPIES = 100  # unless they are tiny

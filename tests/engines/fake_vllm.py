@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from powercut.engines import vllm
 from powercut.engines.background import BackgroundLoop
 from powercut.engines.vllm import VllmEngine
-from powercut.engines.vllm_start import Limits
+from powercut.engines.vllm import engine as vllm_engine
+from powercut.engines.vllm.start import Limits
 from tests.enumeration import random_table
 
 STOP = 0
@@ -104,6 +104,6 @@ def fake_params(request: Any, stop_tokens: Any) -> Any:
 
 def fake_engine(monkeypatch: Any, llm: FakeLLM | None = None, **options: Any) -> VllmEngine:
     """An engine on a fake vLLM, without vLLM; close it in the end."""
-    monkeypatch.setattr(vllm, "sampling_params", fake_params)
+    monkeypatch.setattr(vllm_engine, "sampling_params", fake_params)
     limits = {"context_length": 64, "vocab_size": 6, "max_logprobs": 5, "slots": 4} | options.pop("limits", {})
     return VllmEngine(llm or FakeLLM(), BackgroundLoop("fake"), Limits(**limits), stop_tokens=[STOP], **options)

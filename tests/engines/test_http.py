@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import powercut as pc
-from powercut.engines.http_api import Api
+from powercut.engines.http.api import Api
 from tests.engines.fake_server import FakeServer
 from tests.enumeration import EOS, chi_square_p, count, enumerate_completions, procedure_law, random_table
 from tests.models import tiny_tokenizer

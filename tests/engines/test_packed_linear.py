@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from powercut.engines.packed_linear import PackedLinear, pack_linears
 from powercut.engines.transformers import TransformersEngine
+from powercut.engines.transformers.packed_linear import PackedLinear, pack_linears
 from tests.models import tiny_folder, tiny_model
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import powercut as pc
-from powercut.engines.slots import Slots
 from powercut.engines.transformers import TransformersEngine
+from powercut.engines.transformers.slots import Slots
 from powercut.text import TokenizerText
 from tests.models import KINDS, tiny_model
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import powercut as pc
-from powercut.engines import vllm_start
 from powercut.engines.pins import Pins
-from powercut.engines.vllm_outputs import top_entries, traces_of
-from powercut.engines.vllm_start import decode_error, resolve_options, start_error
+from powercut.engines.vllm import start as vllm_start
+from powercut.engines.vllm.outputs import top_entries, traces_of
+from powercut.engines.vllm.start import decode_error, resolve_options, start_error
 from powercut.errors import EngineError, SettingError
 from tests.engines.fake_vllm import FakeLLM, fake_engine
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from powercut.engines.http_dialects import BY_OWNER
+from powercut.engines.http.dialects import BY_OWNER
 
 READY_WITHIN = 900.0  # seconds; a very busy machine takes many times the half minute of an idle one
 OPTIONS = (

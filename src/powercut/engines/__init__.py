@@ -1,4 +1,4 @@
-"""Engines: back ends that continue token ids. One file per back end; they know no sampler."""
+"""Engines: back ends that continue token ids. One folder or file per back end; they know no sampler."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ENGINES: dict[str, Callable[[], Loader]] = {
     "http": _http,
     "https": _http,
 }
-"""Loaders by the prefix that selects them, as in ``transformers:MODEL``. A new engine is one file and one line here."""
+"""Loaders by the prefix that selects them, as in ``transformers:MODEL``. A new engine is a module, and a line here."""
 
 
 def select(model: str | None) -> tuple[str, str | None]:

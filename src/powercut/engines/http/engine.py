@@ -22,12 +22,12 @@ from typing import cast
 import httpx
 
 from powercut.engines.base import KeepGoing, Request, Usage, check_request
-from powercut.engines.http_api import KEYS, Api, UnavailableError
-from powercut.engines.http_decode import Decode
-from powercut.engines.http_dialects import Chunk
-from powercut.engines.http_pool import LONGEST_PAUSE, Pool, reason
-from powercut.engines.http_start import Server, check_log_probs, open_server
-from powercut.engines.http_text import find_text
+from powercut.engines.http.api import KEYS, Api, UnavailableError
+from powercut.engines.http.decode import Decode
+from powercut.engines.http.dialects import Chunk
+from powercut.engines.http.pool import LONGEST_PAUSE, Pool, reason
+from powercut.engines.http.start import Server, check_log_probs, open_server
+from powercut.engines.http.text import find_text
 from powercut.engines.stops import StopWatch
 from powercut.errors import EngineError, SettingError
 from powercut.text import Text

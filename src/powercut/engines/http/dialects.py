@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from powercut.engines.base import Request
-from powercut.engines.vllm_start import TEMPERATURES
+from powercut.engines.vllm.start import TEMPERATURES
 from powercut.errors import EngineError
 from powercut.trace import FloatArray, IntArray
 

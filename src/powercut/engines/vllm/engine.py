@@ -1,7 +1,7 @@
 """The vllm engine: an unpatched vLLM beside this process, token ids in, raw top-k log-probabilities out.
 
 vLLM's AsyncLLM lives in one event loop, in a thread of its own. ``extend`` may be called from any loop: outputs travel
-there in batches, are turned into traces all at once (``vllm_outputs.py``), and ``keep_going`` is called there, in the
+there in batches, are turned into traces all at once (``outputs.py``), and ``keep_going`` is called there, in the
 caller's thread. vLLM schedules the requests, caches prefixes and draws the tokens; each request brings its seed. Tokens
 follow from the request alone as far as vLLM's arithmetic does not depend on the batch.
 """
@@ -23,8 +23,8 @@ from powercut.engines.background import BackgroundLoop
 from powercut.engines.base import KeepGoing, Request, Usage, check_request
 from powercut.engines.pins import Pins
 from powercut.engines.stops import StopWatch
-from powercut.engines.vllm_outputs import Decode, Mailbox
-from powercut.engines.vllm_start import TEMPERATURES, Limits, check_main_guard, decode_error, sampling_params, start
+from powercut.engines.vllm.outputs import Decode, Mailbox
+from powercut.engines.vllm.start import TEMPERATURES, Limits, check_main_guard, decode_error, sampling_params, start
 from powercut.errors import EngineError, SettingError
 from powercut.text import Text
 from powercut.trace import Trace

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from powercut.engines.http_api import Api, RefusedError
+from powercut.engines.http.api import Api, RefusedError
 from powercut.engines.huggingface import one_line, quiet
 from powercut.errors import EngineError, PowercutError, SettingError
 from powercut.text import Message, Text, TokenizerText

@@ -17,10 +17,10 @@ import torch
 
 from powercut.engines.base import KeepGoing, Request, Usage
 from powercut.engines.huggingface import one_line
-from powercut.engines.native_cache import NativeCaches
 from powercut.engines.next_token import draw, next_token_law
-from powercut.engines.slots import Slots
 from powercut.engines.stops import StopWatch
+from powercut.engines.transformers.native_cache import NativeCaches
+from powercut.engines.transformers.slots import Slots
 from powercut.errors import EngineError
 from powercut.trace import Trace
 

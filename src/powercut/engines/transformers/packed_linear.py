@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 
-class PackedLinear(nn.Module):  # type: ignore[misc]  # mypy is shown no torch
+class PackedLinear(nn.Module):
     """``nn.Linear`` for inference on the CPU, its weights packed by oneDNN; the layer it is made from can go."""
 
     def __init__(self, layer: nn.Linear) -> None:
@@ -59,6 +59,6 @@ def _can_pack() -> bool:
         layer = nn.Linear(48, 80)
     x = torch.linspace(-1, 1, 2 * 3 * 48).reshape(2, 3, 48)
     try:
-        return bool(torch.allclose(PackedLinear(layer)(x), layer(x), rtol=1e-4, atol=1e-5))
+        return torch.allclose(PackedLinear(layer)(x), layer(x), rtol=1e-4, atol=1e-5)
     except (AttributeError, RuntimeError, NotImplementedError):  # not built in, or not for this processor
         return False

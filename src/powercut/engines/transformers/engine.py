@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from powercut.engines.apart import run_apart
 from powercut.engines.base import KeepGoing, Request, Usage, check_request
-from powercut.engines.batching import Batch, out_of_memory
-from powercut.engines.native_cache import NativeCaches
-from powercut.engines.packed_linear import pack_linears
-from powercut.engines.slots import Slots, Unsupported
 from powercut.engines.stops import StopWatch
+from powercut.engines.transformers.apart import run_apart
+from powercut.engines.transformers.batching import Batch, out_of_memory
+from powercut.engines.transformers.native_cache import NativeCaches
+from powercut.engines.transformers.packed_linear import pack_linears
+from powercut.engines.transformers.slots import Slots, Unsupported
 from powercut.engines.weights import load_model
 from powercut.errors import SettingError
 from powercut.text import Text, TokenizerText

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from powercut.engines.base import Request
-from powercut.engines.http_api import Api, RefusedError, UnavailableError
-from powercut.engines.http_dialects import BY_OWNER, OTHERS, Chunk, Dialect, Json
+from powercut.engines.http.api import Api, RefusedError, UnavailableError
+from powercut.engines.http.dialects import BY_OWNER, OTHERS, Chunk, Dialect, Json
 from powercut.errors import EngineError, SettingError
 
 PROMPT = (1, 2, 3)

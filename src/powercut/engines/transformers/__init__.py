@@ -1,0 +1,5 @@
+"""The embedded engine: a transformers model with continuous batching, on the CPU or a GPU."""
+
+from powercut.engines.transformers.engine import TransformersEngine
+
+__all__ = ["TransformersEngine"]
