@@ -30,7 +30,7 @@ test: $(VENV)/.dev ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
 
 test-vllm: $(VLLM)/.dev ## Run the tests of the vllm and http engines on a real vLLM, on the CPU, in a venv of its own
-	$(VLLM)/bin/pytest -m vllm -W default tests/vllm
+	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest -m vllm -W default tests/vllm
 
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check

@@ -18,11 +18,10 @@ def transformer():
     return TransformersEngine(model, stop_tokens=[EOS], slots=8, context_length=64)
 
 
-def chains(engine, n, **settings):
+def chains(engine, n, *, refine_finished=True, **settings):
     paths = {}
-    sampler = pc.EntropyCut(
-        alpha=3, steps=9, blocks=3, max_new_tokens=24, top_k=5, uniform_mix=0.2, refine_finished=True, **settings
-    )
+    settings |= {"alpha": 3, "steps": 9, "blocks": 3, "max_new_tokens": 24, "top_k": 5, "uniform_mix": 0.2}
+    sampler = pc.EntropyCut(refine_finished=refine_finished, **settings)
     completions = pc.sample(
         engine, sampler, [(1, 2)], n=n, seed=3, observe=lambda i, j, e: paths.setdefault(j, []).append(e.trace)
     )
@@ -32,18 +31,27 @@ def chains(engine, n, **settings):
 @pytest.mark.parametrize("early_reject", [True, False])
 @pytest.mark.parametrize("look_ahead", [2, 5, 30, "auto"])
 @pytest.mark.parametrize(
-    ("make", "n", "tries"), [(table, 12, 1), (transformer, 2, 1), (transformer, 12, 1), (table, 8, 3)]
+    ("make", "n", "tries", "refine_finished"),
+    [
+        (table, 12, 1, True),
+        (table, 12, 1, False),
+        (table, 8, 3, True),
+        (transformer, 2, 1, True),
+        (transformer, 12, 1, True),
+        (transformer, 12, 1, False),
+    ],
 )
-def test_chains_are_those_without_look_ahead(make, n, tries, look_ahead, early_reject):
+def test_chains_are_those_without_look_ahead(make, n, tries, refine_finished, look_ahead, early_reject):
     engine = make()
-    got, got_paths = chains(engine, n, tries=tries, look_ahead=look_ahead, early_reject=early_reject)
-    want, want_paths = chains(make(), n, tries=tries, early_reject=early_reject)
+    settings = {"tries": tries, "refine_finished": refine_finished, "early_reject": early_reject}
+    got, got_paths = chains(engine, n, look_ahead=look_ahead, **settings)
+    want, want_paths = chains(make(), n, **settings)
     for a, b in zip(got, want, strict=True):
         assert a.tokens.tolist() == b.tokens.tolist()
         assert [(s.stage, s.cut, s.accepted, s.tokens_decoded) for s in a.steps] == [
             (s.stage, s.cut, s.accepted, s.tokens_decoded) for s in b.steps
         ]
-        assert 0 < b.stats.acceptance < 1
+        assert 0 < b.stats.acceptance < 1 or not refine_finished  # a chain may be short then
         assert a.stats.tokens_decoded >= b.stats.tokens_decoded
     if make is table:  # a transformer's last bits depend on the batch
         assert [c.trace for c in got] == [c.trace for c in want]
@@ -64,6 +72,20 @@ def test_look_ahead_decodes_side_by_side():
     sampler = pc.UniformCut(alpha=6, steps=20, blocks=1, max_new_tokens=12, top_k=5, look_ahead=4)
     pc.sample(engine, sampler, [(1,)], seed=1, observe=observe)
     assert most == 3  # one of the four has just been judged
+
+
+def test_the_next_extension_is_drawn_ahead():
+    engine, most = table(), 0
+
+    async def extend(request, keep_going=None):
+        nonlocal most
+        most = max(most, 1 + engine.concurrency - engine.idle)
+        return await pc.TableEngine.extend(engine, request, keep_going)
+
+    engine.extend = extend
+    sampler = pc.UniformCut(alpha=6, steps=1, blocks=8, max_new_tokens=24, top_k=5, look_ahead=2)
+    pc.sample(engine, sampler, [(1,)], n=8, seed=1, concurrency=1)
+    assert most == 2  # with one step a stage, what else could be
 
 
 def test_auto_takes_what_is_idle_and_no_more():
