@@ -151,7 +151,7 @@ def chains_of_cuts(model, chains, new_tokens, length):
     async def counted(request, keep_going=None):
         nonlocal kept, again
         trace = await extend(request, keep_going)
-        if len(request.context) > request.prompt_length:  # not the first of a chain
+        if keep_going is not None:  # a Metropolis-Hastings step
             kept += len(request.context)
             again += trace.prefilled
         return trace

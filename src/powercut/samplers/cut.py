@@ -149,7 +149,7 @@ class _Cut(Sharpened):
             if at == len(moves) or not self._room(draw, len(flying)):
                 break
             lane = min(set(range(len(flying) + 1)) - {flight.lane for flight in flying})
-            flight = _Flight(at, moves[at], lane)
+            flight = _Flight(at, moves[at], lane, ahead=bool(flying))
             flight.outcome = draw.start(self._make(draw, current, flight))
             flying.append(flight)
             if self.look_ahead == AUTO:
@@ -161,7 +161,8 @@ class _Cut(Sharpened):
         move, lane, horizon = flight.move, flight.lane * self.tries, self.horizons[flight.move.stage]
         if move.extends:
             [seed] = seeds_of(move.seed, 1)
-            return await draw.extend(current, horizon, seed, lambda _: flight.wanted, lane=lane), None
+            may_be_void = (lambda _: flight.wanted) if flight.ahead else None
+            return await draw.extend(current, horizon, seed, may_be_void, lane=lane), None
         rng = np.random.default_rng(move.seed)  # the same draws each time a step is tried
         return await self.kernel.step(
             draw, current, horizon, rng, stage=move.stage, lane=lane, wanted=lambda: flight.wanted
@@ -187,11 +188,15 @@ class _Move:
 
 @dataclass(slots=True)
 class _Flight:
-    """A move that is being decoded; no longer wanted once the chain has moved from where it left."""
+    """A move that is being decoded; no longer wanted once the chain has moved from where it left.
+
+    Only one that was started ``ahead`` of others can come to that.
+    """
 
     at: int
     move: _Move
     lane: int
+    ahead: bool
     wanted: bool = True
     outcome: asyncio.Task[tuple[Trace, Step | None]] = field(init=False)
 
