@@ -1,6 +1,8 @@
 """Milliseconds of a linear layer for few rows on this machine's CPU: torch's own and packed.
 
-python benchmarks/linear.py [--shapes 576x1536 ...] [--rows 1 2 4 8 16] [--repeats 20]
+    python benchmarks/linear.py [--shapes 576x1536 ...] [--rows 1 2 4 8 16] [--repeats 20]
+
+Many copies of a layer take turns, more than any cache holds: as a model's layers do.
 """
 
 from __future__ import annotations
