@@ -15,9 +15,9 @@ from tests.models import tiny_folder
 TINY = {"vocab_size": 6, "hidden": 128, "heads": 4, "kv_heads": 2}  # vLLM has kernels for heads of 32 and more
 
 
-def save_tiny(path: Path) -> Path:
+def save_tiny(path: Path, **settings: Any) -> Path:
     """The folder of a random Llama of six tokens, stop token 0."""
-    return tiny_folder(path, "llama", tokenizer=False, **TINY)
+    return tiny_folder(path, "llama", tokenizer=False, **{**TINY, **settings})
 
 
 def load_tiny(path: Path, **options: Any) -> Any:

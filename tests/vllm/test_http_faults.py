@@ -19,7 +19,7 @@ from tests.vllm.server import READY_WITHIN, TINY, VllmServer, spoken_to_by
 from tests.vllm.test_contract import ALARM, probs
 
 KINDS = ("generate", "completions")
-LENGTH = 240
+LENGTH = 1500  # so long that what the server can send ahead of us is never all of it
 
 
 GOOD = f"{TINY} --served-model-name=one"
@@ -28,7 +28,7 @@ POOR = f"{TINY} --served-model-name=other --max-logprobs=3 --logprobs-mode=proce
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory):
-    with VllmServer(save_tiny(tmp_path_factory.mktemp("tiny")), GOOD) as server:
+    with VllmServer(save_tiny(tmp_path_factory.mktemp("tiny"), context=2 * LENGTH), GOOD) as server:
         yield server
 
 
