@@ -28,7 +28,7 @@ import powercut as pc
 from powercut.engines.transformers import TransformersEngine
 from powercut.engines.transformers.apart import run_apart
 from powercut.engines.transformers.packed_linear import pack_linears
-from powercut.engines.weights import load_model
+from powercut.models.loading import load_model
 
 ALPHA, TOP_K = 4.0, 50
 

@@ -23,10 +23,10 @@ import time
 from pathlib import Path
 
 import powercut as pc
-from powercut.evals.harness import Harness
-from powercut.evals.plan import Benchmark, Cell, sampler_seed
 from powercut.evals.problem import Problem
-from powercut.evals.store import RunFolder
+from powercut.evals.runs.folder import RunFolder
+from powercut.evals.runs.harness import Harness
+from powercut.evals.runs.plan import Benchmark, Cell, sampler_seed
 from powercut.evals.tasks import TASKS
 
 CHAINS = 64

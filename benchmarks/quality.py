@@ -2,10 +2,10 @@
 
     python benchmarks/quality.py [--model M] [--problems 200] [--budgets 300 900] [--out FILE] [--plot FILE]
 
-Problems come from a seed (``powercut.evals.arithmetic``). One setting of each sampler (steps, particles, candidates) is
-tuned on the first few problems until the mean number of decoded tokens is near the budget; what was really spent is
-printed. Intervals are 95% bootstrap intervals over problems (BCa). Rows are written as problems finish, and a second
-run of the same command goes on where the first was stopped.
+Problems come from a seed (``powercut.evals.tasks.arithmetic``). One setting of each sampler (steps, particles,
+candidates) is tuned on the first few problems until the mean number of decoded tokens is near the budget; what was
+really spent is printed. Intervals are 95% bootstrap intervals over problems (BCa). Rows are written as problems finish,
+and a second run of the same command goes on where the first was stopped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rich.table import Table
 from scipy.stats import bootstrap
 
 import powercut as pc
-from powercut.evals.arithmetic import grade, problems
+from powercut.evals.tasks.arithmetic import grade, problems
 
 QUESTION = "{} Think in one short sentence, then give the answer as a number."
 PILOT = 8

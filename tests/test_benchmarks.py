@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import tiny_folder
+from tests.tiny import tiny_folder
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from powercut.engines import load
-from powercut.engines.base import Engine, Request
+from powercut.engines.protocol import Engine, Request
 from powercut.engines.table import TableEngine
 from powercut.errors import BudgetError, EngineError, PowercutError, SettingError
 from powercut.run import Failure, asample, astream, sample

@@ -1,5 +1,10 @@
 """What goes wrong for a user: one line that names the setting and the remedy."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class PowercutError(Exception):
     """Base of every error that powercut raises on purpose; its text is one line for the user."""
@@ -15,3 +20,15 @@ class EngineError(PowercutError, RuntimeError):
 
 class BudgetError(PowercutError):
     """A completion that was not started because the tokens allowed for the run were spent."""
+
+
+def one_line(error: BaseException | str, limit: int = 240) -> str:
+    """Put an error's text on one line of at most ``limit`` characters; its class name where it has none."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean NAME?)`` for the ``known`` word nearest to ``word``; empty where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

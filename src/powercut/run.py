@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from powercut.engines.base import Engine
+from powercut.engines.protocol import Engine
 from powercut.errors import BudgetError, EngineError, SettingError
 from powercut.samplers.base import Sampler
 from powercut.text import Prompt, completion_text, encode_prompt

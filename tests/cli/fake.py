@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import powercut
 from powercut import Request, TableEngine, Trace
 from powercut.cli import main
-from powercut.engines.base import KeepGoing
+from powercut.engines.protocol import KeepGoing
 from powercut.errors import EngineError
 
 LETTERS = ".abcdefgh"

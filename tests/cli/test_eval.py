@@ -97,7 +97,7 @@ def test_failures_are_reported_and_stop_nothing(engine, capsys, tmp_path, monkey
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["maths"], "there is no task 'maths': did you mean math500?"),
+        (["maths"], "there is no task 'maths' (did you mean math500?): the tasks"),
         (["arithmetic", "--sampler", "entropy"], "did you mean entropy-cut?"),
         (["arithmetic", "--sampler", "standard", "--beta", "2"], "--beta is a setting of entropy-cut"),
         (["arithmetic", "--alpha", "2", "--alpha", "much"], "--alpha must be a number (got 'much')"),
@@ -132,7 +132,9 @@ def test_styles_are_checked_against_the_model(engine, capsys, tmp_path):
 
 def test_a_missing_extra_is_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "inspect_ai", None)
-    for name in [name for name in sys.modules if name in ("powercut.evals.harness", "powercut.evals.provider")]:
+    for name in [
+        name for name in sys.modules if name in ("powercut.evals.runs.harness", "powercut.integrations.inspect")
+    ]:
         monkeypatch.delitem(sys.modules, name)
     code, _, err = run(capsys, "arithmetic", "--out", str(tmp_path))
     assert (code, err) == (2, "error: powercut eval needs inspect_ai: pip install 'powercut[eval]'\n")

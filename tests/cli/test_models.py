@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from powercut.cli import main
-from powercut.engines import weights
+from powercut.models import loading as weights
 
 ROWS = [
     weights.ModelInfo("smollm2", "bundled", True, "SmolLM2,\n4-bit", "the default"),

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from powercut.cli.output import InOrder
 from powercut.cli.progress import Progress, figures
-from powercut.engines.base import Usage
+from powercut.engines.protocol import Usage
 from powercut.trace import Completion, Event, Stats, Step, Trace
 
 

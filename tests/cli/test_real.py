@@ -11,7 +11,7 @@ import pytest
 
 from powercut.cli import main
 from powercut.samplers import SAMPLERS
-from tests.models import tiny_llama_folder
+from tests.tiny import tiny_llama_folder
 
 SIZES = ["--slots", "2", "--context-length", "128", "--device", "cpu"]
 SHORT = ["--max-new-tokens", "8", "--blocks", "2", "--steps", "2"]

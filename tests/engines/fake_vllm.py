@@ -12,8 +12,8 @@ import numpy as np
 
 from powercut.engines.background import BackgroundLoop
 from powercut.engines.vllm import VllmEngine
-from powercut.engines.vllm import engine as vllm_engine
-from powercut.engines.vllm.start import Limits
+from powercut.engines.vllm import vllm_engine as vllm_engine
+from powercut.engines.vllm.launch import Limits
 from tests.enumeration import random_table
 
 STOP = 0

@@ -8,7 +8,7 @@ import pytest
 import powercut as pc
 from powercut.engines.transformers import TransformersEngine
 from tests.enumeration import random_table
-from tests.models import tiny_model
+from tests.tiny import tiny_model
 
 PROMPT = np.array([1, 2, 3])
 STOP = 0

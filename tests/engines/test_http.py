@@ -12,7 +12,7 @@ import powercut as pc
 from powercut.engines.http.api import Api
 from tests.engines.fake_server import FakeServer
 from tests.enumeration import EOS, chi_square_p, count, enumerate_completions, procedure_law, random_table
-from tests.models import tiny_tokenizer
+from tests.tiny import tiny_tokenizer
 
 MODEL = random_table(1, 6)
 PROMPT = np.array([1, 2, 3])

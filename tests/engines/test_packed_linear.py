@@ -6,7 +6,7 @@ from torch import nn
 
 from powercut.engines.transformers import TransformersEngine
 from powercut.engines.transformers.packed_linear import PackedLinear, pack_linears
-from tests.models import tiny_folder, tiny_model
+from tests.tiny import tiny_folder, tiny_model
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -10,7 +10,7 @@ import powercut as pc
 from powercut.engines.transformers import TransformersEngine
 from powercut.engines.transformers.slots import Slots
 from powercut.text import TokenizerText
-from tests.models import KINDS, tiny_model
+from tests.tiny import KINDS, tiny_model
 
 VOCAB = 40
 IN_SLOTS = ("llama", "qwen2", "qwen3", "gpt2", "gpt-neox")
@@ -129,7 +129,7 @@ def test_memory_is_what_was_announced():
 
 
 def test_stop_strings_end_a_trace_even_across_a_cut(tmp_path):
-    from tests.models import tiny_llama_folder
+    from tests.tiny import tiny_llama_folder
 
     engine = pc.load(str(tiny_llama_folder(tmp_path / "tiny")), slots=2, context_length=64)
     assert isinstance(engine.text, TokenizerText)

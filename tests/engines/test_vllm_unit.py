@@ -11,9 +11,9 @@ import pytest
 
 import powercut as pc
 from powercut.engines.pins import Pins
-from powercut.engines.vllm import start as vllm_start
-from powercut.engines.vllm.outputs import top_entries, traces_of
-from powercut.engines.vllm.start import decode_error, resolve_options, start_error
+from powercut.engines.vllm import launch as vllm_start
+from powercut.engines.vllm.launch import decode_error, resolve_options, start_error
+from powercut.engines.vllm.mailbox import top_entries, traces_of
 from powercut.errors import EngineError, SettingError
 from tests.engines.fake_vllm import FakeLLM, fake_engine
 
@@ -70,7 +70,7 @@ def test_options_pass_through_and_ours_have_vllms_names():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"tensor_paralel_size": 2}, "tensor_paralel_size; did you mean tensor_parallel_size"),
+        ({"tensor_paralel_size": 2}, "tensor_paralel_size (did you mean tensor_parallel_size"),
         ({"device": "cuda"}, "no option device"),
         ({"slots": 2, "max_num_seqs": 2}, "slots and max_num_seqs are the same"),
         ({"slots": 2, "concurrency": 2}, "slots and concurrency are the same"),

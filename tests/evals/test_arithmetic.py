@@ -6,7 +6,7 @@ import re
 import pytest
 
 from powercut.errors import SettingError
-from powercut.evals.arithmetic import LARGEST_ANSWER, PEOPLE, THINGS, grade, problems
+from powercut.evals.tasks.arithmetic import LARGEST_ANSWER, PEOPLE, THINGS, grade, problems
 
 
 def shape(question):

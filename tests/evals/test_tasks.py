@@ -6,8 +6,8 @@ import json
 import pytest
 
 from powercut.errors import SettingError
-from powercut.evals.prompts import STYLES, choose_style, make_prompt
-from powercut.evals.sandbox import LocalSandbox
+from powercut.evals.runs.sandbox import LocalSandbox
+from powercut.evals.styles import STYLES, choose_style, make_prompt
 from powercut.evals.tasks import TASKS
 
 CODE = {

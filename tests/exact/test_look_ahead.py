@@ -6,7 +6,7 @@ import torch
 import powercut as pc
 from powercut.engines.transformers import TransformersEngine
 from tests.enumeration import EOS, random_table
-from tests.models import tiny_model
+from tests.tiny import tiny_model
 
 
 def table():

@@ -12,8 +12,8 @@ import torch
 import powercut as pc
 from powercut.engines.transformers import TransformersEngine
 from tests.enumeration import chi_square_p, count, enumerate_completions, kernel_matrix, procedure_law
-from tests.models import tiny_model
 from tests.reference import LengthCapped
+from tests.tiny import tiny_model
 
 ALARM = 1e-6
 PROMPT = (1, 2)

@@ -15,7 +15,7 @@ import powercut as pc
 from powercut.engines.transformers import TransformersEngine
 from powercut.samplers import SAMPLERS
 from tests.enumeration import EOS, random_table
-from tests.models import tiny_model
+from tests.tiny import tiny_model
 
 SHORT = {"max_new_tokens": 6, "top_k": 4}
 SMALL = {

@@ -23,7 +23,7 @@ def test_a_stop_may_be_given_alone(stop):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("entropy", {}, "there is no sampler 'entropy': did you mean entropy-cut? the samplers are standard, "),
+        ("entropy", {}, "there is no sampler 'entropy' (did you mean entropy-cut?): the samplers are standard, "),
         ("standard", {"beta": 1}, "beta is a setting of entropy-cut, smc, power-smc, not of standard"),
         ("standard", {"betta": 1}, "betta is not a setting of any sampler"),
         ("entropy-cut", {"steps": 1.5}, "steps must be a whole number (got 1.5)"),

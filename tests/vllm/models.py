@@ -10,7 +10,7 @@ import torch
 
 import powercut as pc
 from powercut.engines.next_token import NextTokenLaw, next_token_law
-from tests.models import tiny_folder
+from tests.tiny import tiny_folder
 
 TINY = {"vocab_size": 6, "hidden": 128, "heads": 4, "kv_heads": 2}  # vLLM has kernels for heads of 32 and more
 

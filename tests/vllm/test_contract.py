@@ -15,7 +15,7 @@ import powercut as pc
 from powercut.engines.vllm import VllmEngine
 from tests.engines.test_contract import *  # noqa: F403
 from tests.enumeration import chi_square_p, count, enumerate_completions
-from tests.models import tiny_model
+from tests.tiny import tiny_model
 from tests.vllm.models import TINY, forced, load_tiny, save_tiny
 from tests.vllm.server import VllmServer, spoken_to_by
 

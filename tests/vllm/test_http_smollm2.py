@@ -3,8 +3,8 @@
 import pytest
 
 import powercut as pc
-from powercut.engines.bundled import bundled_folder
-from tests.models import tiny_folder
+from powercut.models.converting import bundled_folder
+from tests.tiny import tiny_folder
 from tests.vllm.server import OPTIONS, VllmServer
 from tests.vllm.test_smollm2 import (  # noqa: F401
     model,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import powercut as pc
-from powercut.engines.weights import load_model
 from powercut.errors import SettingError
+from powercut.models.loading import load_model
 from tests.vllm.models import forced
 
 TOLERANCE = 1e-3

@@ -21,14 +21,14 @@ from powercut.cli.options import (
     with_repeated_setting_flags,
 )
 from powercut.cli.output import say
-from powercut.engines.bundled import DEFAULT_MODEL
 from powercut.errors import SettingError
-from powercut.evals.prompts import STYLES
+from powercut.evals.styles import STYLES
 from powercut.evals.tasks import TASKS
+from powercut.models.converting import DEFAULT_MODEL
 from powercut.samplers import SAMPLERS
 
 if TYPE_CHECKING:
-    from powercut.evals.plan import Cell
+    from powercut.evals.runs.plan import Cell
 
 _RUN = "The run"
 
@@ -109,12 +109,12 @@ def evaluate(
         powercut eval math500 --model Qwen/Qwen2.5-Math-7B --alpha 2 --alpha 4 --beta 1 --beta 4 --out runs/ablation
     """
     try:
-        from powercut.evals.harness import Harness
-        from powercut.evals.plan import choices
-        from powercut.evals.prepare import load_benchmarks, make_cells
-        from powercut.evals.provenance import provenance
-        from powercut.evals.sandbox import LocalSandbox
-        from powercut.evals.store import RunFolder
+        from powercut.evals.runs.folder import RunFolder
+        from powercut.evals.runs.harness import Harness
+        from powercut.evals.runs.plan import choices
+        from powercut.evals.runs.prepare import load_benchmarks, make_cells
+        from powercut.evals.runs.provenance import provenance
+        from powercut.evals.runs.sandbox import LocalSandbox
     except ImportError as error:
         raise SettingError(f"powercut eval needs {error.name}: pip install 'powercut[eval]'") from error
     from powercut.cli.eval_progress import EvalProgress, show_summary

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from powercut.cli.output import to_stdout
 from powercut.cli.progress import Display
-from powercut.engines.base import Usage
-from powercut.evals.plan import Cell
+from powercut.engines.protocol import Usage
+from powercut.evals.runs.plan import Cell
 
 _ROWS = 12
 _SAME = object()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from powercut.engines.base import Engine
+    from powercut.engines.protocol import Engine
 
 
 def load_engine(console: Console, model: str | None, options: dict[str, Any], most: int) -> Engine:

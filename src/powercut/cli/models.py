@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from powercut.cli.output import to_stdout
-from powercut.jsonl import json_line
+from powercut.records import json_line
 
 _COLUMNS = ("name", "kind", "available", "detail", "how")
 
@@ -26,7 +26,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
 
         powercut models
     """
-    from powercut.engines.weights import list_models
+    from powercut.models.loading import list_models
 
     found = [asdict(info) for info in list_models()]
     if as_json:

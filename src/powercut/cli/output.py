@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from powercut.errors import PowercutError, SettingError
-from powercut.jsonl import json_line
+from powercut.records import json_line
 from powercut.samplers import Sampler
 from powercut.text import Text
 from powercut.trace import Completion, Event, Trace

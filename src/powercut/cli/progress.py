@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from powercut.engines.base import Usage
+from powercut.engines.protocol import Usage
 from powercut.trace import Completion, Event
 
 _ROWS = 8

@@ -19,9 +19,9 @@ from powercut.cli.output import (
 )
 from powercut.cli.progress import Progress, figures
 from powercut.cli.prompts import Asked, shorten
-from powercut.engines.base import Engine
+from powercut.engines.protocol import Engine
 from powercut.errors import PowercutError
-from powercut.jsonl import json_line
+from powercut.records import json_line
 from powercut.run import Failure, astream
 from powercut.samplers import Sampler
 from powercut.trace import Completion, Event

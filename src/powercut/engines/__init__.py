@@ -6,9 +6,9 @@ from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import Any
 
-from powercut.engines.base import Engine
-from powercut.engines.huggingface import libraries
+from powercut.engines.protocol import Engine
 from powercut.errors import EngineError, SettingError
+from powercut.models.libraries import libraries
 
 Loader = Callable[..., Engine]
 

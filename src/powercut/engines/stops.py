@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from powercut.engines.base import Request
+from powercut.engines.protocol import Request
 from powercut.text import Text
 
 

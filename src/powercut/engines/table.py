@@ -8,8 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from powercut.engines.base import KeepGoing, Request, Usage, check_request
 from powercut.engines.next_token import NextTokenLaw, draw, next_token_law
+from powercut.engines.protocol import KeepGoing, Request, Usage, check_request
 from powercut.errors import EngineError
 from powercut.trace import IntArray, Trace
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from powercut.engines.huggingface import one_line
-from powercut.errors import SettingError
+from powercut.errors import SettingError, one_line
 
 INSTALL = "pip install 'powercut[eval]'"
 

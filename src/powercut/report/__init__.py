@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from powercut.report import csv
-from powercut.report.compose import compose
 from powercut.report.html import html
 from powercut.report.markdown import markdown
 from powercut.report.read import read_run, read_runs
+from powercut.report.sections import compose
 from powercut.report.summary import summarise
 from powercut.report.tables import Table, main_table
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from powercut.report import plots
-from powercut.report.compose import Part, Section
+from powercut.report.sections import Part, Section
 from powercut.report.summary import Ablation, Summary
 
 

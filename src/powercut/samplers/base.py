@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from powercut.engines.base import Engine, KeepGoing, Request
+from powercut.engines.protocol import Engine, KeepGoing, Request
 from powercut.errors import SettingError
 from powercut.trace import Completion, Event, IntArray, Stats, Step, Trace
 

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from powercut.engines.base import Engine
+from powercut.engines.protocol import Engine
 from powercut.errors import SettingError
 from powercut.samplers.base import Draw, Observer, Sampler, check_number, seeds_of, setting, spawn
 from powercut.samplers.sharpened import check_temperature

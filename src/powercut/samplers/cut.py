@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump, Uniform, Weights
-from powercut.engines.base import Engine
+from powercut.engines.protocol import Engine
 from powercut.errors import SettingError
 from powercut.samplers.base import Draw, Observer, check_number, seeds_of, setting, spawn
 from powercut.samplers.kernel import Kernel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import types
 import typing
@@ -11,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from powercut.errors import SettingError
+from powercut.errors import SettingError, did_you_mean
 from powercut.samplers import SAMPLERS, Sampler
 from powercut.samplers.best_of_n import Matched, Spent
 
@@ -27,9 +26,8 @@ def build_sampler(name: str, settings: Mapping[str, Any], spell: Callable[[str],
     Raises SettingError for an unknown name, a setting that this sampler does not have, or a value it cannot use.
     """
     if name not in SAMPLERS:
-        near = difflib.get_close_matches(name, SAMPLERS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise SettingError(f"there is no sampler {name!r}: {hint}the samplers are {', '.join(SAMPLERS)}")
+        hint = did_you_mean(name, SAMPLERS)
+        raise SettingError(f"there is no sampler {name!r}{hint}: the samplers are {', '.join(SAMPLERS)}")
     kind = SAMPLERS[name]
     hints = get_type_hints(kind)
     for setting in settings:

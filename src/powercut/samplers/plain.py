@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from powercut.engines.base import Engine
+from powercut.engines.protocol import Engine
 from powercut.samplers.base import Draw, Observer, Sampler, seeds_of, spawn
 from powercut.samplers.sharpened import Sharpened
 from powercut.trace import Completion, IntArray, Trace

@@ -15,7 +15,7 @@ from itertools import groupby
 import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump
-from powercut.engines.base import Engine
+from powercut.engines.protocol import Engine
 from powercut.samplers.base import Draw, Observer, Sampler, seeds_of, setting, spawn
 from powercut.samplers.kernel import Kernel
 from powercut.samplers.sharpened import Sharpened

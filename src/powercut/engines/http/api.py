@@ -10,8 +10,7 @@ from typing import Any
 
 import httpx
 
-from powercut.engines.huggingface import one_line
-from powercut.errors import EngineError
+from powercut.errors import EngineError, one_line
 
 KEYS = ("POWERCUT_API_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold the key; the first that is set counts."""

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from powercut.engines.base import KeepGoing, Request
 from powercut.engines.http.dialects import Chunk
+from powercut.engines.protocol import KeepGoing, Request
 from powercut.engines.stops import StopWatch
 from powercut.engines.top_k import trace_from_top_k
 from powercut.trace import Trace

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from powercut.engines.base import Request
-from powercut.engines.vllm.start import TEMPERATURES
+from powercut.engines.protocol import Request
+from powercut.engines.vllm.launch import TEMPERATURES
 from powercut.errors import EngineError
 from powercut.trace import FloatArray, IntArray
 

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 import httpx
 
 from powercut.engines.http.api import UnavailableError
-from powercut.engines.http.start import Server, model_ids
+from powercut.engines.http.handshake import Server, model_ids
 from powercut.engines.pins import Pins
 from powercut.errors import EngineError
 

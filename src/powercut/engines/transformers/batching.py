@@ -15,13 +15,12 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from powercut.engines.base import KeepGoing, Request, Usage
-from powercut.engines.huggingface import one_line
 from powercut.engines.next_token import draw, next_token_law
+from powercut.engines.protocol import KeepGoing, Request, Usage
 from powercut.engines.stops import StopWatch
 from powercut.engines.transformers.native_cache import NativeCaches
 from powercut.engines.transformers.slots import Slots
-from powercut.errors import EngineError
+from powercut.errors import EngineError, one_line
 from powercut.trace import Trace
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from powercut.engines.huggingface import cache_name
+from powercut.models.libraries import cache_name
 from powercut.trace import IntArray
 
 

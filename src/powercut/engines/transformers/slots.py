@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
-from powercut.engines.huggingface import cache_name
+from powercut.models.libraries import cache_name
 from powercut.trace import IntArray
 
 HEAD_WIDTH = 64

@@ -1,5 +1,5 @@
 """The vllm engine: an unpatched vLLM beside this process."""
 
-from powercut.engines.vllm.engine import VllmEngine
+from powercut.engines.vllm.vllm_engine import VllmEngine
 
 __all__ = ["VllmEngine"]

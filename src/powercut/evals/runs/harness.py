@@ -1,0 +1,280 @@
+"""Runs cells: each is an Inspect task over the completions that it lacks, drawn by powercut's provider."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import inspect_ai
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    Model,
+    ModelOutput,
+    get_model,
+)
+from inspect_ai.scorer import CORRECT, INCORRECT, Score, Scorer, Target, accuracy, scorer, stderr
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.util import OutputLimitExceededError, sandbox
+
+import powercut.integrations.inspect  # noqa: F401  # registers it with Inspect
+from powercut.engines.protocol import Engine
+from powercut.errors import PowercutError
+from powercut.evals.graders.code import Execution
+from powercut.evals.problem import Problem
+from powercut.evals.runs.folder import Key, RunFolder
+from powercut.evals.runs.plan import Cell, sampler_seed
+from powercut.evals.styles import STYLES, make_prompt
+
+T = TypeVar("T")
+Watch = Callable[[Cell, dict[str, Any] | None], None]
+"""Called with a cell when one of its completions begins (None), and with the result when it ends."""
+
+_FACTS = (
+    "logp",
+    "entropy",
+    "tokens",
+    "finished",
+    "acceptance",
+    "steps",
+    "tokens_decoded",
+    "tokens_prefilled",
+    "seconds",
+)
+
+_DOCKER = ("docker", str(Path(__file__).with_name("docker-sandbox.yaml")))
+_SECONDS = 10
+"""For a program to end in the sandbox."""
+
+_TASKS_AT_ONCE = 2
+"""While the last completions of a cell end, the first of the next begin: the engine stays full."""
+
+
+class Harness:
+    """Runs the cells of one model into a run folder. ``files`` are the cells' folders, which know what is done.
+
+    ``concurrency`` bounds the completions of a cell that are sampled at once (None: as many as keep the engine full).
+    """
+
+    def __init__(
+        self, engine: Engine, folder: RunFolder, cells: Sequence[Cell], watch: Watch, concurrency: int | None = None
+    ) -> None:
+        self.files = {cell: folder.cell(cell.about, cell.name, frozenset(cell.completions())) for cell in cells}
+        self._engine, self._folder, self._watch = engine, folder, watch
+        self._concurrency = concurrency
+        self._sampling: set[asyncio.Future[Any]] = set()
+        self._failure: PowercutError | None = None
+
+    def missing(self, cell: Cell) -> list[Key]:
+        """The completions of a cell that are to be drawn, or drawn again after an error."""
+        done = self.files[cell].done
+        return [key for key in cell.completions() if key not in done or done[key]["error"] is not None]
+
+    def results(self, cell: Cell) -> list[dict[str, Any]]:
+        """What is in the folder of the completions of a cell, without their texts."""
+        done = self.files[cell].done
+        return [done[key] for key in cell.completions() if key in done]
+
+    def run(self) -> None:
+        """Draw and grade what is missing; one completion that fails stops no other.
+
+        Raises PowercutError when results cannot be written, KeyboardInterrupt when the user ends it: what is finished
+        is in the folder by then.
+        """
+        try:
+            for matched in (False, True):  # what best-of-n may spend is known when the cells it is matched to are done
+                cells = [cell for cell in self.files if (cell.matched is not None) == matched]
+                if tasks := [self._task(cell, keys) for cell in cells if (keys := self._possible(cell))]:
+                    self._eval(tasks)
+        finally:
+            for file in self.files.values():
+                file.close()
+
+    def _eval(self, tasks: list[inspect_ai.Task]) -> None:
+        connections = max(task.model.config.max_connections or 1 for task in tasks if task.model is not None)
+        logs = inspect_ai.eval(
+            tasks,
+            log_dir=str(self._folder.logs),
+            display="none",
+            log_level="error",
+            log_model_api=False,
+            log_realtime=False,
+            score_display=False,
+            ctl_server=False,
+            fail_on_error=False,
+            max_tasks=_TASKS_AT_ONCE,
+            max_samples=2 * connections,  # while some are graded others are sampled
+            max_sandboxes=2 * connections,
+        )
+        if self._failure is not None:
+            raise self._failure
+        if any(log.status == "cancelled" for log in logs):
+            raise KeyboardInterrupt
+        for log in logs:
+            if log.error is not None:
+                raise PowercutError(f"{log.eval.task}: {' '.join(log.error.message.split())}")
+
+    def _possible(self, cell: Cell) -> list[Key]:
+        """What is missing, less what waits for the cost of a completion that failed in its turn."""
+        wanted = self.missing(cell)
+        if cell.matched is None:
+            return wanted
+        costs = self.files[cell.matched].done
+        return [key for key in wanted if key in costs and costs[key]["error"] is None]
+
+    def _task(self, cell: Cell, wanted: Sequence[Key]) -> inspect_ai.Task:
+        problems = {problem.id: problem for problem in cell.bench.problems}
+        samples = [
+            Sample(
+                input=_input(cell, problems[problem]),
+                target=problems[problem].answer,
+                id=f"{problem} #{seed}",
+                metadata={"problem": problem, "seed": seed},
+            )
+            for problem, seed in wanted
+        ]
+        return inspect_ai.Task(
+            dataset=MemoryDataset(samples, name=cell.bench.name),
+            solver=_solver(self, cell),
+            scorer=_scorer(self, cell, problems),
+            model=self._model(cell),
+            name=cell.name,
+            sandbox=_DOCKER if cell.bench.task.runs_code and cell.bench.execute is None else None,
+            metadata=cell.about,
+        )
+
+    def _model(self, cell: Cell) -> Model:
+        settings = asdict(cell.settings)
+        model = get_model(
+            f"powercut/{cell.model}",
+            memoize=False,
+            config=GenerateConfig(max_connections=self._concurrency),
+            engine=self._engine,
+            sampler=cell.sampler,
+            chat=STYLES[cell.style].chat,
+            **settings,
+        )
+        model.model_args = {"sampler": cell.sampler, **cell.identity["settings"]}  # for the log: not the engine
+        return model
+
+    async def sample(self, cell: Cell, state: TaskState, generate: Generate) -> TaskState:
+        """Draw the completion of one sample, unless it was drawn before and is only to be graded."""
+        self._check()
+        key = _key(state)
+        file = self.files[cell]
+        self._watch(cell, None)
+        if key in file.sampled:
+            state.output = ModelOutput.from_content(cell.model, file.sampled[key]["text"])
+            return state
+        asked: dict[str, Any] = {"seed": sampler_seed(cell.bench.name, *key)}
+        if cell.matched is not None:
+            asked["extra_body"] = {"budget": self.files[cell.matched].done[key]["tokens_decoded"]}
+        try:
+            state = await self._cancellable(generate(state, **asked))
+        except Exception as error:
+            self._check()
+            await self._keep(cell, file.add_result, _failed(_place(cell, key), error))
+            raise
+        facts = state.output.metadata or {}
+        row = {name: facts[name] for name in _FACTS}
+        extra = {"log_z": facts.get("log_z"), "sampler_seed": facts["seed"], "text": state.output.completion}
+        await self._keep(cell, file.add_completion, {**_place(cell, key), **row, **extra, "error": None})
+        return state
+
+    async def grade(self, cell: Cell, state: TaskState, problem: Problem) -> Score:
+        """Grade a completion and write the result."""
+        file, key = self.files[cell], _key(state)
+        row = file.sampled[key]
+        try:
+            verdict = await cell.bench.task.score(problem, row["text"], cell.bench.execute or _in_sandbox)
+        except Exception as error:
+            await self._keep(cell, file.add_result, _failed(row, error))
+            raise
+        grade = {"correct": verdict.correct, "answer": verdict.answer, "reason": verdict.reason}
+        await self._keep(cell, file.add_result, {**row, **grade})
+        return Score(value=CORRECT if verdict.correct else INCORRECT, answer=verdict.answer, explanation=verdict.reason)
+
+    async def _keep(
+        self, cell: Cell, write: Callable[[dict[str, Any]], Coroutine[Any, Any, None]], row: dict[str, Any]
+    ) -> None:
+        """Write a row. What cannot be kept is not worth sampling: a failure to write ends the run."""
+        try:
+            await write(row)
+        except PowercutError as error:
+            self._failure = self._failure or error
+            for work in self._sampling:
+                work.cancel()
+            raise
+        if "correct" in row:
+            self._watch(cell, row)
+
+    async def _cancellable(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
+        self._sampling.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            self._check()
+            raise
+        finally:
+            self._sampling.discard(task)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+@solver
+def _solver(harness: Harness, cell: Cell) -> Solver:
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        return await harness.sample(cell, state, generate)
+
+    return solve
+
+
+@scorer(metrics=[accuracy(), stderr(cluster="problem")])
+def _scorer(harness: Harness, cell: Cell, problems: dict[str, Problem]) -> Scorer:
+    async def score(state: TaskState, target: Target) -> Score:
+        return await harness.grade(cell, state, problems[state.metadata["problem"]])
+
+    return score
+
+
+async def _in_sandbox(program: str) -> Execution:
+    try:
+        run = await sandbox().exec(["python3", "-"], input=program, timeout=_SECONDS, timeout_retry=False)
+    except TimeoutError:
+        return Execution(None, "", "", f"it did not end within {_SECONDS} s")
+    except OutputLimitExceededError:
+        return Execution(None, "", "", "it wrote too much")
+    return Execution(run.returncode, run.stdout, run.stderr)
+
+
+def _input(cell: Cell, problem: Problem) -> str | list[ChatMessage]:
+    prompt = make_prompt(STYLES[cell.style], cell.bench.task.kind, problem)
+    if isinstance(prompt, str):
+        return prompt
+    roles = {"system": ChatMessageSystem, "user": ChatMessageUser}
+    return [roles[message["role"]](content=message["content"]) for message in prompt]
+
+
+def _key(state: TaskState) -> Key:
+    return state.metadata["problem"], state.metadata["seed"]
+
+
+def _place(cell: Cell, key: Key) -> dict[str, Any]:
+    names = {"task": cell.bench.name, "model": cell.model, "sampler": cell.sampler, "cell": cell.name}
+    return {**names, "id": key[0], "seed": key[1]}
+
+
+def _failed(row: dict[str, Any], error: Exception) -> dict[str, Any]:
+    known = isinstance(error, PowercutError)
+    reason = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
+    nothing = dict.fromkeys((*_FACTS, "log_z", "sampler_seed"))
+    return {**nothing, "text": "", **row, "correct": False, "answer": None, "reason": None, "error": reason}

@@ -1,0 +1,1 @@
+"""powercut inside other frameworks: Inspect and lm-evaluation-harness."""

@@ -1,0 +1,1 @@
+"""Models as files: finding, loading, converting and listing them."""

@@ -1,0 +1,67 @@
+"""What the transformers-based files share: the lazy import, quiet loading."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from powercut.errors import EngineError, one_line
+
+INSTALL = "pip install 'powercut[transformers]'"
+
+_GGUF_READER = "transformers.modeling_gguf_pytorch_utils"
+
+
+def have_libraries() -> bool:
+    """Whether torch and transformers are installed; imports neither."""
+    return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
+
+
+def libraries() -> tuple[Any, Any]:
+    """Import torch and transformers. Raises EngineError, with the pip command, where they are missing."""
+    try:
+        return importlib.import_module("torch"), importlib.import_module("transformers")
+    except ImportError as error:
+        raise EngineError(f"loading a model needs torch and transformers ({one_line(error)}): {INSTALL}") from error
+
+
+def cache_name(model: Any) -> str:
+    """How ``model`` calls the cache that it takes and returns: ``cache`` from transformers 5.24 on."""
+    parameters = inspect.signature(model.forward).parameters
+    return next((name for name in ("past_key_values", "cache_params") if name in parameters), "cache")
+
+
+@contextmanager
+def quiet(*, bars: bool = False) -> Iterator[None]:
+    """Mute transformers' log below errors, and its progress bars unless ``bars``; put everything back afterwards."""
+    logging = importlib.import_module("transformers.utils.logging")
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if not bars:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars and not bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def quiet_gguf() -> Iterator[None]:
+    """``quiet``, and the GGUF reader's bar too, which transformers' own switch does not reach."""
+    with quiet():
+        reader: Any = importlib.import_module(_GGUF_READER)
+        bar = getattr(reader, "tqdm", None)
+        if bar is None:
+            yield
+            return
+        reader.tqdm = lambda items, *_, **__: items
+        try:
+            yield
+        finally:
+            reader.tqdm = bar

@@ -1,0 +1,241 @@
+"""Find and load language models: the bundled one, a local folder, a hub id. Importing this imports no torch."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from powercut.errors import EngineError, SettingError, did_you_mean, one_line
+from powercut.models.converting import (
+    DEFAULT_MODEL,
+    HUB_ID,
+    CacheUnusableError,
+    bundled_folder,
+    gguf_file,
+    read_gguf,
+)
+from powercut.models.libraries import libraries, quiet
+from powercut.models.listing import ModelInfo, list_models
+
+__all__ = ["DEFAULT_MODEL", "LoadedModel", "ModelInfo", "bundled_folder", "find_model", "list_models", "load_model"]
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+_HUB_TIMEOUT = 5.0  # seconds; the hub's own file requests would retry for 20 s and more, each
+_TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A decoder-only causal language model in evaluation mode, without gradients, on its device.
+
+    ``model`` is a transformers ``PreTrainedModel``; ``tokenizer`` is None where the model has no tokenizer files.
+    ``stop_tokens`` are the ids that end a completion: the generation config's (else the model config's) and the
+    tokenizer's own.
+    """
+
+    model: Any
+    tokenizer: Any | None
+    name: str
+    stop_tokens: frozenset[int]
+
+
+def load_model(name: str | None = None, *, device: str | None = None, dtype: str | None = None) -> LoadedModel:
+    """Load a local folder, a hub id, or (None, ``"smollm2"``) the bundled SmolLM2-135M-Instruct.
+
+    ``device`` None is CUDA where there is one, else the CPU. ``dtype`` (float32, bfloat16, float16, float64) None is
+    float32 on the CPU and the checkpoint's own elsewhere. No code that comes with a model is run.
+
+    Raises SettingError for a device or dtype that cannot be used here, EngineError when the model cannot be loaded;
+    each is one line that says what to do.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise SettingError(f"dtype must be one of {', '.join(DTYPES)} (got {dtype!r})")
+    name, source, local = find_model(name)
+    torch, _ = libraries()
+    device = _check_device(torch, device)
+    if dtype is None and torch.device(device).type == "cpu":
+        dtype = "float32"
+    torch_dtype = getattr(torch, dtype) if dtype else "auto"
+    if name == DEFAULT_MODEL:
+        try:
+            source = str(bundled_folder())
+        except CacheUnusableError as error:
+            warnings.warn(f"{error}; reading its GGUF instead, which takes 15 s each time", stacklevel=2)
+            model, tokenizer = read_gguf(dtype=None if dtype is None else torch_dtype, device=device)
+            return _loaded(model, tokenizer, name)
+    with quiet(bars=not local):  # a download is worth a bar
+        _check_config(name, source, local)
+        model = _load_weights(name, source, local, device, torch_dtype)
+        tokenizer = _load_tokenizer(name, source, local)
+    return _loaded(model, tokenizer, name)
+
+
+def find_model(name: str | None) -> tuple[str, str, bool]:
+    """A model's name, the folder or hub id to load ("" for the bundled one), and whether it is all on this machine.
+
+    The bundled model stands in for its original where the hub cannot be reached, with a warning.
+    Raises EngineError for a model that cannot be found.
+    """
+    name = os.fspath(name) if name is not None else DEFAULT_MODEL
+    if name == DEFAULT_MODEL:
+        return name, "", True
+    try:
+        return name, *_find(name)
+    except EngineError as error:
+        if name != HUB_ID or gguf_file() is None:
+            raise
+        warnings.warn(f"{error}; loading that, the same model quantised to 4 bits", stacklevel=3)
+        return DEFAULT_MODEL, "", True
+
+
+def _loaded(model: Any, tokenizer: Any | None, name: str) -> LoadedModel:
+    model.eval().requires_grad_(False)
+    return LoadedModel(model, tokenizer, name, _stop_tokens(model, tokenizer))
+
+
+def _stop_tokens(model: Any, tokenizer: Any | None) -> frozenset[int]:
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    if ids is None:
+        ids = getattr(model.config.get_text_config(), "eos_token_id", None)
+    own = getattr(tokenizer, "eos_token_id", None)
+    listed = ids if isinstance(ids, list | tuple) else [ids]
+    return frozenset(int(token) for token in (*listed, own) if token is not None)
+
+
+def _check_device(torch: Any, device: str | None) -> str:
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        wanted = torch.device(device)
+        module = torch.get_device_module(wanted.type)
+        available, count = module.is_available(), module.device_count()
+    except (RuntimeError, AttributeError) as error:
+        raise SettingError(f"device: torch cannot use {device!r}; use cpu, cuda or cuda:N") from error
+    if not available:
+        raise SettingError(f"device: {device} was asked for and torch finds none here; use cpu, or leave it out")
+    if (wanted.index or 0) >= count:
+        raise SettingError(f"device: there is no {device} here, only {count} of them, counted from 0")
+    return str(device)
+
+
+def _find(name: str) -> tuple[str, bool]:
+    """Find what transformers is to load, and whether it is all on this machine. Raises EngineError soon if nothing."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise EngineError(f"model: the folder {path} has no config.json; give one that save_pretrained wrote")
+        return str(path), True
+    if path.is_file():
+        raise EngineError(f"model: {path} is a file; give the folder that holds config.json and the weights")
+    libraries()
+    return name, not _on_hub(name, path)
+
+
+def _on_hub(name: str, path: Path) -> bool:
+    """Whether the hub has the model; False if it is in the local cache only. Raises EngineError for neither."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError as error:
+        raise EngineError(f"model: there is no folder {path}{_near(path)}") from error
+    cause: Exception
+    try:
+        HfApi().model_info(name, timeout=_HUB_TIMEOUT)
+        return True
+    except GatedRepoError as error:
+        problem, cause = _gated(name), error
+    except RepositoryNotFoundError as error:
+        problem = f"model: {name} is neither a local folder{_near(path)} nor on the hub"
+        problem, cause = f"{problem} (a private one needs `hf auth login`)", error
+    except Exception as error:
+        problem = f"model: {name} is no local folder{_near(path)}, and the hub cannot be reached from here"
+        problem, cause = f"{problem} ({one_line(error, 80)}); {DEFAULT_MODEL} needs no hub", error
+    if not cached:
+        raise EngineError(problem) from cause
+    return False
+
+
+def _near(path: Path) -> str:
+    """`` (did you mean ...?)`` where a folder of nearly that name is beside the path."""
+    try:
+        folders = [str(entry) for entry in path.parent.iterdir() if (entry / "config.json").is_file()]
+    except OSError:
+        return ""
+    return did_you_mean(str(path), folders)
+
+
+def _check_config(name: str, source: str, local: bool) -> None:
+    _, transformers = libraries()
+    try:
+        config = transformers.AutoConfig.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+    except Exception as error:
+        raise _explained(name, error, "its config.json cannot be read") from error
+    if getattr(config, "is_encoder_decoder", False):
+        raise EngineError(
+            f"model: {name} is an encoder-decoder ({config.model_type}); use a decoder-only language model"
+        )
+    masked = [kind for kind in getattr(config, "architectures", None) or [] if kind.endswith("ForMaskedLM")]
+    if masked or type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        what = masked[0] if masked else config.model_type
+        raise EngineError(f"model: {name} is no causal language model ({what}); use a decoder-only language model")
+
+
+def _load_weights(name: str, source: str, local: bool, device: str, dtype: Any) -> Any:
+    _, transformers = libraries()
+    try:
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            source,
+            device_map=device,  # tensors go there as they are read
+            dtype=dtype,
+            local_files_only=local,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise _explained(name, error, "its weights cannot be loaded") from error
+    if missing := sorted(report["missing_keys"]):  # transformers would have drawn them at random
+        raise EngineError(
+            f"model: {name} lacks {len(missing)} of its weights ({missing[0]}, ...): it is incomplete, "
+            "or no causal language model"
+        )
+    return model
+
+
+def _load_tokenizer(name: str, source: str, local: bool) -> Any | None:
+    _, transformers = libraries()
+    try:
+        if not any(transformers.utils.hub.has_file(source, file, local_files_only=local) for file in _TOKENIZER_FILES):
+            return None
+        return transformers.AutoTokenizer.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+    except Exception as error:
+        raise _explained(name, error, "its tokenizer cannot be loaded") from error
+
+
+def _gated(name: str) -> str:
+    return f"model: {name} is gated: ask for access on its hub page, then run `hf auth login`"
+
+
+def _explained(name: str, error: Exception, what: str) -> EngineError:
+    """Word a failure inside transformers, which raises the same errors for quite different causes."""
+    text, chain = str(error), [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and len(chain) < 10:
+        chain.append(cause)  # type: ignore[arg-type]
+    kinds = {type(link).__name__ for link in chain}
+    if "GatedRepoError" in kinds:
+        return EngineError(_gated(name))
+    if "trust_remote_code" in text:
+        return EngineError(f"model: {name} comes with code of its own, which powercut does not run; use another model")
+    if "OutOfMemoryError" in kinds or isinstance(error, MemoryError):
+        return EngineError(f"model: {name} does not fit into memory; use dtype bfloat16, or another device")
+    if "torchvision::" in text:
+        remedy = "pip uninstall torchvision torchaudio torchcodec"
+        return EngineError(f"torchvision does not match the installed torch, which breaks transformers: {remedy}")
+    if isinstance(error, ImportError):
+        return EngineError(f"model: {name} needs another package ({one_line(error)})")
+    return EngineError(f"model: {name}: {what} ({one_line(error)}); download or save it again")

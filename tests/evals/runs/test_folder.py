@@ -1,0 +1,168 @@
+"""The run folder: nothing finished is lost or read twice, whatever ends a process."""
+
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from powercut.errors import PowercutError, SettingError
+from powercut.evals.runs.folder import Lines, RunFolder
+
+ABOUT = {"task": "t", "model": "m", "sampler": "s", "settings": {}, "seeds": [0, 1], "problems": 2}
+WANTED = frozenset((problem, seed) for problem in "ab" for seed in (0, 1))
+
+
+def row(problem="a", seed=0, *, error=None, **fields):
+    return {"id": problem, "seed": seed, "correct": True, "error": error, "text": "é\n\udc80", **fields}
+
+
+@pytest.fixture
+def run(tmp_path):
+    with RunFolder(tmp_path / "run") as folder:
+        yield folder
+
+
+def open_cell(folder, about=ABOUT, wanted=WANTED):
+    return folder.cell(about, "cell", wanted)
+
+
+def results(folder):
+    return folder.path / "cells" / "cell" / "results.jsonl"
+
+
+def add(cell, *rows):
+    for each in rows:
+        asyncio.run(cell.add_completion({key: value for key, value in each.items() if key != "correct"}))
+        asyncio.run(cell.add_result(each))
+
+
+def test_what_was_added_is_found_again(run):
+    add(open_cell(run), row("a", 0, logp=float("-inf")), row("b", 1))
+    again = open_cell(run)
+    assert again.done.keys() == {("a", 0), ("b", 1)}
+    assert again.done["a", 0]["logp"] == "-inf"
+    assert not again.sampled
+    assert json.loads(results(run).read_text().splitlines()[0])["text"] == "é\n\udc80"
+
+
+@pytest.mark.parametrize("kept", range(1, 60, 7))
+def test_a_torn_last_line_is_cut_off(run, kept):
+    add(open_cell(run), row("a", 0))
+    whole = results(run).read_bytes()
+    results(run).write_bytes(whole + whole[:kept])
+    cell = open_cell(run)
+    assert cell.done.keys() == {("a", 0)}
+    add(cell, row("b", 0))
+    assert open_cell(run).done.keys() == {("a", 0), ("b", 0)}
+    assert results(run).read_bytes().startswith(whole)
+
+
+def test_a_broken_line_before_the_last_is_named(run):
+    add(open_cell(run), row("a", 0), row("a", 1))
+    first, second = results(run).read_bytes().splitlines(keepends=True)
+    results(run).write_bytes(first[:20] + b"\n" + second)
+    with pytest.raises(SettingError, match=r"results.jsonl:1 is no result .*: delete the line, and its completion"):
+        open_cell(run)
+    assert results(run).read_bytes() == first[:20] + b"\n" + second
+
+
+def test_a_completion_that_is_not_graded_yet_is_kept(run):
+    cell = open_cell(run)
+    asyncio.run(cell.add_completion({"id": "a", "seed": 0, "text": "4", "error": None}))
+    add(cell, row("b", 0))
+    again = open_cell(run)
+    assert again.sampled["a", 0]["text"] == "4"
+    assert again.sampled.keys() == {("a", 0)}
+    asyncio.run(again.add_result(row("a", 0)))
+    again.close()
+    assert not (run.path / "cells" / "cell" / "completions.jsonl").exists()
+
+
+def test_what_failed_is_tried_again_and_a_text_is_not_sampled_again(run):
+    cell = open_cell(run)
+    asyncio.run(cell.add_result(row("a", 0, error="the model returned NaN")))
+    add(cell, row("b", 0), row("b", 1, error="the grader broke"))
+    again = open_cell(run)
+    assert again.done.keys() == {("b", 0)}
+    assert again.sampled.keys() == {("b", 1)}
+    assert results(run).read_text().count("\n") == 1
+
+
+def test_what_failed_outside_what_is_wanted_stays(run):
+    asyncio.run(open_cell(run).add_result(row("a", 1, error="no")))
+    assert open_cell(run, wanted={("a", 0)}).done["a", 1]["error"] == "no"
+
+
+def test_a_cell_may_grow_and_never_shrinks(run):
+    open_cell(run)
+    open_cell(run, {**ABOUT, "seeds": [0], "problems": 7})
+    about = json.loads((run.path / "cells" / "cell" / "cell.json").read_text())
+    assert (about["seeds"], about["problems"]) == ([0, 1], 7)
+
+
+def test_run_json_tells_of_every_process(tmp_path):
+    for word in ("first", "second"):
+        with RunFolder(tmp_path) as folder:
+            folder.record({"argv": [word]})
+            folder.record({"argv": [word], "bound": float("inf")})  # once more is known
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert (told["format"], told["argv"], told["bound"]) == (1, ["first"], "inf")
+    assert told["resumed"] == [{"argv": ["second"], "bound": "inf"}]
+
+
+def test_one_process_at_a_time(run):
+    code = (
+        "import sys, pathlib\nfrom powercut.evals.runs.folder import RunFolder\n"
+        "RunFolder(pathlib.Path(sys.argv[1])).__enter__()"
+    )
+    other = subprocess.run([sys.executable, "-c", code, run.path], capture_output=True, text=True, timeout=60)
+    assert f"{run.path} is in use by another powercut eval: wait for it, or give another folder" in other.stderr
+    with pytest.raises(SettingError, match="in use"), RunFolder(run.path):
+        pass
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    code = (
+        "import os, sys, pathlib\nfrom powercut.evals.runs.folder import RunFolder\n"
+        "RunFolder(pathlib.Path(sys.argv[1])).__enter__(); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, timeout=60)
+    assert killed.returncode == -9
+    with RunFolder(tmp_path):
+        pass
+
+
+def test_folders_of_something_else_are_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(SettingError, match="holds other files and no run: give a new folder"), RunFolder(tmp_path):
+        pass
+    for text, message in (
+        ("{", "cannot be read"),
+        ('{"format": 2}', "is not of format 1"),
+        ("[]", "is not of format 1"),
+    ):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(SettingError, match=message), RunFolder(tmp_path):
+            pass
+    file = tmp_path / "thesis.tex"
+    with pytest.raises(SettingError, match="cannot write to"), RunFolder(file):
+        pass
+
+
+def test_a_full_disk_is_one_line_and_leaves_whole_lines(tmp_path):
+    lines = Lines(tmp_path / "lines")
+    lines.append({"id": "a", "seed": 0})
+    before = (tmp_path / "lines").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)  # in place of a full disk: a file that cannot grow
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 5, hard))
+    try:
+        with pytest.raises(PowercutError, match=r"cannot write .*lines: "):
+            lines.append({"id": "b", "seed": 0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "lines").read_bytes() == before
+    assert os.listdir(tmp_path) == ["lines"]  # noqa: PTH208
