@@ -70,7 +70,7 @@ def test_options_pass_through_and_ours_have_vllms_names():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"tensor_paralel_size": 2}, "tensor_paralel_size (did you mean tensor_parallel_size"),
+        ({"tensor_paralel_size": 2}, r"tensor_paralel_size \(did you mean tensor_parallel_size"),
         ({"device": "cuda"}, "no option device"),
         ({"slots": 2, "max_num_seqs": 2}, "slots and max_num_seqs are the same"),
         ({"slots": 2, "concurrency": 2}, "slots and concurrency are the same"),

@@ -20,7 +20,7 @@ def one_line(error):
     [
         ({"context_length": 10**9}, "max_model_len"),
         ({"dtype": "float31"}, "float31"),
-        ({"tensor_parallel": 2}, "no option tensor_parallel (did you mean tensor_parallel_size"),
+        ({"tensor_parallel": 2}, r"no option tensor_parallel \(did you mean tensor_parallel_size"),
         ({"logprobs_mode": "processed_logprobs"}, "raw_logprobs"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from powercut.cli import main
 from tests.tiny import tiny_folder
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RUN = ["arithmetic", "--limit", "3", "--seeds", "2", "--sampler", "entropy-cut", "--sampler", "best-of-n"]
 SHORT = ["--match", "entropy-cut", "--max-new-tokens", "8", "--blocks", "2", "--steps", "2", "--quiet"]
 
