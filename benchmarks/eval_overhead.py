@@ -24,10 +24,12 @@ from pathlib import Path
 
 import powercut as pc
 from powercut.evals.problem import Problem
+from powercut.evals.runs.benchmarks import Benchmark
 from powercut.evals.runs.folder import RunFolder
 from powercut.evals.runs.harness import Harness
-from powercut.evals.runs.plan import Benchmark, Cell, sampler_seed
+from powercut.evals.runs.plan import Cell, sampler_seed
 from powercut.evals.tasks import TASKS
+from powercut.records import RunFacts
 
 CHAINS = 64
 LETTERS = "abcdefghijklmnopqrstuvwxyz \n.0123456789"
@@ -79,7 +81,7 @@ def harness(count, sampler):
     engine = Engine()
     cell = Cell(bench(count), "table", "entropy-cut", sampler, "base", 1)
     with tempfile.TemporaryDirectory() as path, RunFolder(Path(path)) as folder:
-        folder.record({})
+        folder.record(RunFacts())
         start = time.process_time()
         Harness(engine, folder, [cell], lambda *_: None).run()
         seconds = time.process_time() - start

@@ -28,7 +28,8 @@ from rich.table import Table
 from scipy.stats import bootstrap
 
 import powercut as pc
-from powercut.evals.tasks.arithmetic import grade, problems
+from powercut.evals.graders.number import grade_number as grade
+from powercut.evals.tasks.arithmetic import problems
 
 QUESTION = "{} Think in one short sentence, then give the answer as a number."
 PILOT = 8

@@ -14,6 +14,7 @@ LAYERS = [
     {"trace", "errors"},
     {"text"},
     {"cuts", "target"},
+    {"strict_json"},
     {"records"},
     {"models"},
     {"engines"},
@@ -108,5 +109,5 @@ def test_importing_is_light(module):
     code = f"import sys, {module}; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     loaded = {name.split(".")[0] for name in run.stdout.split()}
-    heavy = {"torch", "transformers", "huggingface_hub", "tokenizers", "scipy", "matplotlib", "msgspec", "inspect_ai"}
+    heavy = {"torch", "transformers", "huggingface_hub", "tokenizers", "scipy", "matplotlib", "jinja2", "inspect_ai"}
     assert not loaded & heavy

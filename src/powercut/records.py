@@ -1,28 +1,262 @@
-"""Strict JSON lines."""
+"""What is on disk, as JSON: completions, steps, results, cells and runs. Written and read here alone.
+
+    sample --json               a Completed a line
+    sample --save-trace         a line for each proposal of a chain ("kind": extend, step), then its completion
+    RUN/run.json                RunFacts
+    RUN/cells/CELL/cell.json    CellFacts
+    RUN/cells/CELL/results.jsonl, completions.jsonl    a Result a line, graded and not graded yet
+
+A field that may be None may be missing, and one that is not known here is passed over: an older or a newer powercut
+wrote it. What cannot be read is named with its file and line.
+"""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
-import numpy as np
+from powercut.errors import SettingError, one_line
+from powercut.strict_json import from_json
+from powercut.trace import Completion, Event, IntArray, Stats
+
+FORMAT = 1
+"""Of run folders: the one written, and the newest one read."""
+
+MEASURES = (
+    *("logp", "entropy", "acceptance", "changed", "steps", "tokens", "tokens_decoded", "tokens_prefilled", "seconds"),
+    *("log_z", "finished"),
+)
+"""What a Result measures of its completion."""
+
+T = TypeVar("T")
 
 
-def json_line(fields: Mapping[str, Any]) -> str:
-    """One line of strict JSON: infinities become strings, NaN null."""
-    return json.dumps(strict(fields), ensure_ascii=False, allow_nan=False) + "\n"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One completion of a benchmark and its grade.
+
+    ``id`` is the problem's, ``seed`` counts its completions 0, 1, ...; ``sampler_seed`` is the seed that gives this
+    completion in ``powercut.sample``. ``correct`` is None before it is graded. With an ``error`` the completion, or its
+    grade, failed. ``logp`` and ``entropy`` (next-token, mean over the completion) are in nats, ``tokens`` is the
+    completion's length, the other measures are those of Stats.
+    """
+
+    id: str | int
+    seed: int = 0
+    task: str = ""
+    model: str = ""
+    sampler: str = ""
+    cell: str = ""
+    correct: bool | None = None
+    answer: str | None = None
+    reason: str | None = None
+    error: str | None = None
+    logp: float | None = None
+    entropy: float | None = None
+    acceptance: float | None = None
+    changed: float | None = None
+    steps: float | None = None
+    tokens: float | None = None
+    tokens_decoded: float | None = None
+    tokens_prefilled: float | None = None
+    seconds: float | None = None
+    log_z: float | None = None
+    finished: bool | None = None
+    sampler_seed: int | None = None
+    text: str | None = None
 
 
-def strict(value: Any) -> Any:
-    """``value`` in types that JSON has: arrays and tuples as lists, infinities as strings, NaN as None."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    if isinstance(value, Mapping):
-        return {str(key): strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(item) for item in value]
-    return value
+@dataclass(frozen=True, kw_only=True)
+class CellFacts:
+    """One task, model and sampler with its settings.
+
+    ``problems`` counts the task's problems, ``seeds`` lists the completions of each. ``data`` names the problems' file
+    and its hash, None for the task's own; ``matched`` is the cell whose cost best-of-n was given.
+    """
+
+    task: str
+    model: str
+    sampler: str
+    settings: Mapping[str, Any]
+    problems: int | None = None
+    seeds: tuple[int, ...] | None = None
+    data: Mapping[str, Any] | None = None
+    prompt_style: str | None = None
+    dtype: str | None = None
+    matched: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """How a run was made. ``engines`` describes each model; ``resumed`` has the same facts of later calls."""
+
+    format: int = FORMAT
+    created: str | None = None
+    argv: tuple[str, ...] | None = None
+    powercut: str | None = None
+    python: str | None = None
+    platform: str | None = None
+    libraries: Mapping[str, Any] | None = None
+    git: Mapping[str, Any] | None = None
+    engines: Mapping[str, Any] | None = None
+    resumed: tuple[Mapping[str, Any], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Completed:
+    """A completion of ``powercut sample`` with what it was drawn with; ``meta`` holds its prompt's other fields."""
+
+    prompt_index: int
+    sample_index: int
+    text: str | None
+    tokens: IntArray
+    logp: float
+    finished: bool
+    sampler: str
+    settings: Mapping[str, Any]
+    seed: int
+    model: str
+    stats: Stats
+    meta: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        completion: Completion,
+        *,
+        sampler: str,
+        settings: Mapping[str, Any],
+        seed: int,
+        model: str,
+        meta: Mapping[str, Any],
+    ) -> Completed:
+        """The record of a completion."""
+        return cls(
+            prompt_index=completion.prompt_index,
+            sample_index=completion.sample_index,
+            text=completion.text,
+            tokens=completion.tokens,
+            logp=completion.logp,
+            finished=completion.finished,
+            sampler=sampler,
+            settings=settings,
+            seed=seed,
+            model=model,
+            stats=completion.stats,
+            meta=meta,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that cannot be read: FILE:LINE, and why. ``torn``: it is the last one and has no end."""
+
+    place: str
+    reason: str
+    torn: bool
+
+
+def measures(completion: Completion) -> dict[str, Any]:
+    """MEASURES of a completion, and the rest of its Stats."""
+    kept = len(completion.tokens)
+    entropy = float(completion.trace.entropy.mean()) if kept else 0.0
+    known = {"logp": completion.logp, "entropy": entropy, "tokens": kept, "finished": completion.finished}
+    return known | asdict(completion.stats)
+
+
+def proposed(prompt_index: int, sample_index: int, event: Event, text: str | None) -> dict[str, Any]:
+    """The record of a proposal: of the extension that opens a stage, or of a step; ``text`` is the proposal's."""
+    if event.step is None:
+        start = len(event.trace) - len(event.proposal)
+        what: dict[str, Any] = {"kind": "extend", "stage": event.stage, "cut": start, "log_accept": None}
+        what |= {"accepted": True, "early": False, "tokens_decoded": len(event.proposal)}
+    else:
+        what = {"kind": "step", **asdict(event.step)}
+    proposal = {name: getattr(event.proposal, name) for name in ("tokens", "logp", "logq", "entropy")}
+    place = {"prompt_index": prompt_index, "sample_index": sample_index}
+    return {**what, **place, "proposal": {**proposal, "text": text}}
+
+
+def as_result(found: Mapping[str, Any]) -> Result:
+    """The result whose fields these are, as JSON has them; ValueError, in plain words, for what is none."""
+    return from_json(Result, found)
+
+
+def read_results(
+    file: Path, bad: Callable[[BadLine], None], *, graded: bool = True, texts: bool = True
+) -> Iterator[tuple[Result, bytes]]:
+    """Every result of a file with its line; ``bad`` is called with what is none, and may raise.
+
+    A file that is not there has none. With ``graded`` a line without ``correct`` is bad; without ``texts`` the
+    completions' texts are dropped. Raises OSError.
+    """
+    try:
+        stream = file.open("rb")
+    except FileNotFoundError:
+        return
+    with stream:
+        for number, line in enumerate(stream, start=1):
+            if line.isspace():
+                continue
+            try:
+                found = json.loads(line)
+                if not texts and isinstance(found, dict):
+                    found.pop("text", None)
+                result = as_result(found)
+                if graded and "correct" not in found:
+                    raise ValueError("it has no correct")
+            except (ValueError, RecursionError) as error:
+                bad(BadLine(f"{file}:{number}", one_line(error), not line.endswith(b"\n")))
+            else:
+                yield result, line
+
+
+def read_cell(file: Path) -> CellFacts:
+    """What cell.json says. Raises SettingError, which names the file."""
+    return _read_file(CellFacts, file)
+
+
+def read_run(folder: Path) -> RunFacts | None:
+    """What run.json says, None where there is none. Raises SettingError, which names the file."""
+    file = folder / "run.json"
+    if not file.exists():
+        return None
+    facts = _read_file(RunFacts, file)
+    if facts.format > FORMAT:
+        raise SettingError(f"{file} has format {facts.format}, and this powercut reads up to {FORMAT}: update powercut")
+    return facts
+
+
+def read_completions(file: Path) -> list[Completed]:
+    """The completions that ``powercut sample --json`` wrote, or those among the proposals of ``--save-trace``.
+
+    Raises SettingError, with file and line, for what is none, and for a file without any.
+    """
+    found = []
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        raise SettingError(f"{file} cannot be read: {error.strerror}") from None
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                values = json.loads(line)
+                if not isinstance(values, dict) or values.get("kind", "completion") == "completion":
+                    found.append(from_json(Completed, values))
+            except (ValueError, RecursionError) as error:
+                raise SettingError(f"{file}:{number} is no completion that powercut wrote: {one_line(error)}") from None
+    if not found:
+        raise SettingError(f"{file} has no completions")
+    return found
+
+
+def _read_file(kind: type[T], file: Path) -> T:
+    try:
+        return from_json(kind, json.loads(file.read_bytes()))
+    except OSError as error:
+        raise SettingError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise SettingError(f"{file} cannot be read: {one_line(error)}") from None

@@ -30,8 +30,8 @@ def test_a_run_ends_with_a_table_and_is_not_done_again(engine, capsys, tmp_path,
     assert code == 0, err
     assert f"powercut report {out} makes tables" in err
     lines = [line.split("\t") for line in text.splitlines()]
-    assert lines[0] == ["cell", "n", "accuracy", "95% interval", "tokens", "seconds", "failed"]
-    names = ["arithmetic standard", "arithmetic entropy-cut (alpha=2)", "arithmetic entropy-cut (alpha=4)"]
+    assert lines[0] == ["cell", "n", "accuracy", "95% interval", "changed", "tokens", "seconds", "failed"]
+    names = ["arithmetic standard", "arithmetic entropy-cut (α=2)", "arithmetic entropy-cut (α=4)"]
     assert [line[0] for line in lines[1:]] == names
     assert {line[1] for line in lines[1:]} == {"6"}
     found = cells(out)

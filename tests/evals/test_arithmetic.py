@@ -6,7 +6,8 @@ import re
 import pytest
 
 from powercut.errors import SettingError
-from powercut.evals.tasks.arithmetic import LARGEST_ANSWER, PEOPLE, THINGS, grade, problems
+from powercut.evals.graders.number import grade_number as grade
+from powercut.evals.tasks.arithmetic import LARGEST_ANSWER, PEOPLE, THINGS, problems
 
 
 def shape(question):

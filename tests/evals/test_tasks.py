@@ -6,7 +6,7 @@ import json
 import pytest
 
 from powercut.errors import SettingError
-from powercut.evals.runs.sandbox import LocalSandbox
+from powercut.evals.runs.local_sandbox import LocalSandbox
 from powercut.evals.styles import STYLES, choose_style, make_prompt
 from powercut.evals.tasks import TASKS
 

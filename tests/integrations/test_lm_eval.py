@@ -52,7 +52,7 @@ def test_the_tasks_lengths_and_stops_are_used():
 def test_chats_go_through_the_template_of_the_model():
     lm = adapter.PowercutLM(engine=ChatEngine(), **SHORT)
     chat = lm.apply_chat_template([{"role": "system", "content": "ab"}, {"role": "user", "content": "cd"}])
-    assert json.loads(chat)[1] == {"role": "user", "content": "cd"}
+    assert json.loads(chat)["powercut chat"][1] == {"role": "user", "content": "cd"}
     raw = adapter.PowercutLM(engine=FakeEngine(), **SHORT)
     assert ask(lm, chat) == ask(raw, "abcd")
 

@@ -56,6 +56,7 @@ class World:
                     "tokens": tokens,
                     "finished": bool(self.rng.random() < 0.97),
                     "acceptance": round(float(self.rng.beta(4, 8)), 4) if cuts else None,
+                    "changed": round(float(self.rng.beta(3, 12)), 4) if cuts else None,
                     "steps": settings["steps"] * 8 if cuts else 0,
                     "tokens_decoded": decoded,
                     "tokens_prefilled": 60,

@@ -100,11 +100,11 @@ def test_bad_flags(folder, tmp_path, capsys):
 
 def test_a_missing_library_is_named_with_its_remedy(folder, capsys, monkeypatch):
     monkeypatch.delitem(sys.modules, "powercut.report", raising=False)
-    monkeypatch.setitem(sys.modules, "msgspec", None)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
     for name in [name for name in sys.modules if name.startswith("powercut.report.")]:
         monkeypatch.delitem(sys.modules, name)
     assert main(["report", str(folder)]) == 2
-    assert capsys.readouterr().err == "error: powercut report needs msgspec: pip install 'powercut[report]'\n"
+    assert capsys.readouterr().err == "error: powercut report needs jinja2: pip install 'powercut[report]'\n"
 
 
 def test_a_reader_that_goes_away_does_not_cost_the_files(tmp_path):

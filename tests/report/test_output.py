@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from powercut.report import build
 from powercut.report import csv as csv_report
+from powercut.report.build import build
 from powercut.report.read import read_runs
 from powercut.report.stats import Interval
 from powercut.report.summary import summarise
@@ -98,16 +98,19 @@ def test_the_best_of_each_model_is_bold(summary):
     for best in bold:
         rivals = [entry.accuracy.value for entry in entries if entry.model == best.model]
         assert best.accuracy.value == max(rivals)
-    assert not {table.head.index(name) for name in ("entropy", "acceptance, %", "errors", "n")} & table.rows[2].bold
+    assert (
+        not {table.head.index(name) for name in ("entropy", "acceptance, %", "changed, %", "errors", "n")}
+        & table.rows[2].bold
+    )
 
 
 def test_the_overview_has_every_task_and_a_dash_for_what_was_not_run(summary):
     table = overview(summary)
     assert table.head == ["model", "sampler", "gsm8k", "humaneval", "math500"]
-    row = next(row for row in table.rows if row.cells[1] == "entropy-cut (α=8, steps=10)")
-    assert row.cells[3:] == ["–", "–"]
+    row = next(row for row in table.rows if row.fields[1] == "entropy-cut (α=8, steps=10)")
+    assert row.fields[3:] == ["–", "–"]
     second = next(at for at, row in enumerate(table.rows) if at and row.group)
-    samplers = [row.cells[1].split(" ")[0] for row in table.rows[:second]]
+    samplers = [row.fields[1].split(" ")[0] for row in table.rows[:second]]
     assert samplers == sorted(samplers, key=samplers.index)  # variants of a sampler stand together
 
 
@@ -124,7 +127,7 @@ def test_csv_has_every_figure_at_full_precision(summary):
         assert row["setting:top_k"] == "50"
         own = [t for (name, _), t in tests.items() if name == entry.cell.name and t.baseline.model == entry.model]
         for test in own:
-            assert float(row[f"{test.baseline.cell.sampler}:p"]) == test.result.p
+            assert float(row[f"{test.baseline.facts.sampler}:p"]) == test.result.p
     assert any(row["standard:p_holm"] for row in rows)
     assert rows[0]["acceptance"] == ""
 

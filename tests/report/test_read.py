@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from powercut.errors import SettingError
-from powercut.report.read import read_runs
+from powercut.report.read import read_runs as read_all
 from tests.report.example import about_cell, write_cell, write_run
+
+
+def read_runs(folders):
+    cells, _, notes = read_all(folders)
+    return cells, notes
 
 
 def run(folder, **more):
@@ -19,17 +24,18 @@ def results(folder):
 
 
 def test_columns(tmp_path):
-    [cell], notes = read_runs([run(tmp_path / "run", data="abc")])
+    [cell], notes = read_runs([run(tmp_path / "run", data={"sha256": "abc"})])
     assert notes == []
-    assert (cell.task, cell.model, cell.sampler, cell.settings) == ("math500", "m", "standard", {"top_k": 50})
-    assert (cell.expected, cell.about["data"]) == (6, "abc")
+    facts = cell.facts
+    assert (facts.task, facts.model, facts.sampler, facts.settings) == ("math500", "m", "standard", {"top_k": 50})
+    assert (cell.expected, facts.data) == (6, {"sha256": "abc"})
     assert cell.ids == ("math500/0", "math500/1", "math500/2")
     assert cell.problem.tolist() == [0, 0, 1, 1, 2, 2]
     rows = [json.loads(line) for line in results(tmp_path / "run").read_text().splitlines()]
     assert cell.correct.tolist() == [row["correct"] for row in rows]
-    assert cell.values["logp"].tolist() == [row["logp"] for row in rows]
-    assert np.isnan(cell.values["acceptance"]).all()
-    assert cell.values["finished"].tolist() == [row["finished"] for row in rows]
+    assert cell.measures["logp"].tolist() == [row["logp"] for row in rows]
+    assert np.isnan(cell.measures["acceptance"]).all()
+    assert cell.measures["finished"].tolist() == [row["finished"] for row in rows]
 
 
 def test_means_by_problem_leave_out_what_is_missing(tmp_path):
@@ -43,7 +49,7 @@ def test_strict_json_spells_infinities_as_strings(tmp_path):
     line = {"id": 7, "correct": False, "logp": "-inf", "log_z": 3, "text": "x", "new": [1]}
     results(folder).write_text(json.dumps(line) + "\n")
     [cell], notes = read_runs([folder])
-    assert (cell.values["logp"].tolist(), cell.ids) == ([-np.inf], (7,))
+    assert (cell.measures["logp"].tolist(), cell.ids) == ([-np.inf], (7,))
     assert len(notes) == 1
     assert "1 of 6 completions" in notes[0]
 
@@ -86,7 +92,7 @@ def test_bad_lines_are_one_note_with_their_place(tmp_path):
     [cell], notes = read_runs([folder])
     assert len(cell.problem) == 6
     [note] = notes
-    assert note.startswith(f"{file}, line 3: Object missing required field `correct`")
+    assert note.startswith(f"{file}:3 is no result: it has no correct; left out")
     assert note.endswith("left out, and 2 more such lines")
 
 
@@ -113,8 +119,9 @@ def test_a_broken_cell_costs_only_itself(tmp_path):
     (folder / "cells" / cells[0]["cell"] / "cell.json").write_text('{"task": "math500", "model": 3}')
     write_cell(folder, cells[2], [])
     found, notes = read_runs([folder])
-    assert [cell.sampler for cell in found] == ["low-temperature"]
-    assert "cell.json cannot be used, so its cell is left out: Expected `str`, got `int`" in notes[0]
+    assert [cell.facts.sampler for cell in found] == ["low-temperature"]
+    file = folder / "cells" / cells[0]["cell"] / "cell.json"
+    assert notes[0] == f"a cell is left out: {file} cannot be read: model must be a text (it is 3)"
     assert notes[1] == f"no results yet of {cells[2]['cell']}"
 
 
@@ -125,7 +132,7 @@ def test_what_is_not_a_run(tmp_path):
     with pytest.raises(SettingError, match="nowhere is not a run: it is no folder"):
         read_runs([tmp_path / "nowhere"])
     (tmp_path / "plain" / "run.json").write_text("{")
-    with pytest.raises(SettingError, match="plain is not a run that can be read"):
+    with pytest.raises(SettingError, match=r"plain/run\.json cannot be read: Expecting property name"):
         read_runs([tmp_path / "plain"])
 
 
@@ -134,7 +141,8 @@ def test_an_empty_run_and_a_newer_one(tmp_path):
     with pytest.raises(SettingError, match="run has no results yet"):
         read_runs([folder])
     (folder / "run.json").write_text('{"format": 99}')
-    with pytest.raises(SettingError, match="format 99, and this powercut reads up to 1: update powercut"):
+    message = r"run\.json has format 99, and this powercut reads up to 1: update powercut"
+    with pytest.raises(SettingError, match=message):
         read_runs([folder])
 
 

@@ -66,7 +66,7 @@ def test_figures_are_means_over_problems(two_models):
     cell = entry.cell
     shares = [cell.correct[cell.problem == i].mean() for i in range(30)]
     assert entry.accuracy.value == pytest.approx(np.mean(shares))
-    assert entry.means["logp"] == pytest.approx(cell.values["logp"].mean())  # as many completions of every problem
+    assert entry.means["logp"] == pytest.approx(cell.measures["logp"].mean())  # as many completions of every problem
     assert entry.means["log_z"] != entry.means["log_z"]
     assert [len(entry.pass_at), entry.problems, entry.completions, entry.errors] == [4, 30, 120, 0]
     assert entry.pass_at[0].value == pytest.approx(entry.accuracy.value)
@@ -78,7 +78,7 @@ def test_each_sampler_is_tested_against_the_baselines(two_models):
     pairs = [
         (t.entry.model, t.entry.label, t.baseline.model, t.baseline.label)
         for t in two_models.tests
-        if t.entry.cell.task == "math500"
+        if t.entry.facts.task == "math500"
     ]
     base, rl = two_models.models
     assert len(pairs) == len({frozenset((pair[:2], pair[2:])) for pair in pairs})
@@ -135,7 +135,7 @@ def test_ablations_vary_one_setting(varied):
     assert found["steps"].fixed == "entropy-cut (α=4)"
     for one in found.values():
         for value, entry in zip(one.values, one.entries, strict=True):
-            assert entry.cell.settings[one.setting] == value
+            assert entry.facts.settings[one.setting] == value
 
 
 def test_settings_that_change_together_are_no_ablation(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,7 @@ from powercut.samplers import SAMPLERS
 
 if TYPE_CHECKING:
     from powercut.evals.runs.plan import Cell
+    from powercut.records import Result
 
 _RUN = "The run"
 
@@ -109,12 +111,12 @@ def evaluate(
         powercut eval math500 --model Qwen/Qwen2.5-Math-7B --alpha 2 --alpha 4 --beta 1 --beta 4 --out runs/ablation
     """
     try:
+        from powercut.evals.runs.benchmarks import load_benchmarks
         from powercut.evals.runs.folder import RunFolder
         from powercut.evals.runs.harness import Harness
-        from powercut.evals.runs.plan import choices
-        from powercut.evals.runs.prepare import load_benchmarks, make_cells
+        from powercut.evals.runs.local_sandbox import LocalSandbox
+        from powercut.evals.runs.plan import make_cells, variants
         from powercut.evals.runs.provenance import provenance
-        from powercut.evals.runs.sandbox import LocalSandbox
     except ImportError as error:
         raise SettingError(f"powercut eval needs {error.name}: pip install 'powercut[eval]'") from error
     from powercut.cli.eval_progress import EvalProgress, show_summary
@@ -128,13 +130,13 @@ def evaluate(
         values["stop"] = [tuple(values["stop"])]  # several stops are one setting
     local = LocalSandbox() if allow_unsafe_local else None
     benches = load_benchmarks(list(dict.fromkeys(tasks)), data or [], limit, local)
-    chosen = {bench: choices(names, values, bench.defaults, match, flag) for bench in benches}
+    chosen = {bench: variants(names, values, bench.defaults, match, flag) for bench in benches}
     most = sum(
         len(bench.problems) * seeds * each.sampler.width for bench, several in chosen.items() for each in several
     )
     console = Console(stderr=True, quiet=quiet, highlight=False)
     options = given(device=device, dtype=dtype, slots=slots, context_length=context_length)
-    results: dict[Cell, list[dict[str, Any]]] = {}
+    results: dict[Cell, list[Result]] = {}
     with RunFolder(out) as folder:
         facts = provenance(["powercut", *sys.argv[1:]])
         folder.record(facts)
@@ -143,7 +145,7 @@ def evaluate(
         try:
             for each in dict.fromkeys(model or [DEFAULT_MODEL]):
                 engine = load_engine(console, each, options, most)
-                facts = {**facts, "engines": {**facts.get("engines", {}), each: engine.describe()}}
+                facts = replace(facts, engines={**(facts.engines or {}), each: engine.describe()})
                 folder.record(facts)
                 cells = make_cells(chosen, each, engine, style=prompt, seeds=seeds, dtype=dtype)
                 progress = EvalProgress(console, engine.usage)
@@ -157,7 +159,7 @@ def evaluate(
             raise typer.Exit(130) from None
     show_summary(results)
     say(f"powercut report {out} makes tables, tests and plots; inspect view --log-dir {out / 'logs'} shows the texts")
-    errors = [row["error"] for rows in results.values() for row in rows if row["error"] is not None]
+    errors = [each.error for cell in results.values() for each in cell if each.error is not None]
     if errors:
         say(f"error: {len(errors)} completions failed, the first with: {errors[0]}; the same command tries them again")
         raise typer.Exit(1)

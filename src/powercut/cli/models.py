@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from powercut.cli.output import to_stdout
-from powercut.records import json_line
+from powercut.strict_json import json_line
 
 _COLUMNS = ("name", "kind", "available", "detail", "how")
 

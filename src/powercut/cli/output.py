@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from powercut.errors import PowercutError, SettingError
-from powercut.records import json_line
-from powercut.samplers import Sampler
+from powercut.records import Completed, proposed
+from powercut.strict_json import json_line, strict
 from powercut.text import Text
-from powercut.trace import Completion, Event, Trace
+from powercut.trace import Completion, Event
 
 Write = Callable[[str], None]
 
@@ -92,26 +90,6 @@ class OutFile:
             data = data[os.write(self._descriptor, data) :]
 
 
-def completion_fields(completion: Completion, run: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay out a completion for JSON, with the run's own fields (sampler, settings, seed, model) and the prompt's."""
-    return {
-        "prompt_index": completion.prompt_index,
-        "sample_index": completion.sample_index,
-        "text": completion.text,
-        "tokens": completion.tokens,
-        "logp": completion.logp,
-        "finished": completion.finished,
-        **run,
-        "stats": asdict(completion.stats),
-        "meta": meta,
-    }
-
-
-def run_fields(sampler_name: str, sampler: Sampler, seed: int, model: str) -> dict[str, Any]:
-    """Lay out what one completion was drawn with."""
-    return {"sampler": sampler_name, "settings": asdict(sampler), "seed": seed, "model": model}
-
-
 class TraceLog:
     """Writes every event of every chain as a JSON line, and each completion after its events."""
 
@@ -120,22 +98,12 @@ class TraceLog:
 
     def observe(self, prompt_index: int, sample_index: int, event: Event) -> None:
         """Write what a sampler just did."""
-        place = {"prompt_index": prompt_index, "sample_index": sample_index}
-        if event.step is None:
-            start = len(event.trace) - len(event.proposal)
-            fields = {"kind": "extend", **place, "stage": event.stage, "cut": start}
-            fields |= {"log_accept": None, "accepted": True, "early": False, "tokens_decoded": len(event.proposal)}
-        else:
-            fields = {"kind": "step", **place, **asdict(event.step)}
-        self._write(json_line({**fields, "proposal": self._proposal(event.proposal)}))
+        text = None if self._text is None else self._text.decode(event.proposal.tokens.tolist())
+        self._write(json_line(proposed(prompt_index, sample_index, event, text)))
 
-    def completion(self, fields: Mapping[str, Any]) -> None:
+    def completion(self, completed: Completed) -> None:
         """Write how a chain ended."""
-        self._write(json_line({"kind": "completion", **fields}))
-
-    def _proposal(self, trace: Trace) -> dict[str, Any]:
-        columns = {name: getattr(trace, name) for name in ("tokens", "logp", "logq", "entropy")}
-        return {**columns, "text": None if self._text is None else self._text.decode(trace.tokens.tolist())}
+        self._write(json_line({"kind": "completion", **strict(completed)}))
 
 
 class InOrder:

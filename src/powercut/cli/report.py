@@ -16,7 +16,7 @@ from powercut.cli.output import say, to_stdout
 from powercut.errors import PowercutError, SettingError
 
 if TYPE_CHECKING:
-    from powercut.report.tables import Table as Figures
+    from powercut.report.tables import TextTable
 
 FILES = {"md": "report.md", "csv": "results.csv", "html": "report.html"}
 
@@ -47,7 +47,7 @@ def report(
         if name not in FILES:
             raise SettingError(f"--format must be one of {', '.join(FILES)} (got {name!r})")
     try:
-        from powercut.report import build
+        from powercut.report.build import build
     except ImportError as error:
         raise SettingError(f"powercut report needs {error.name}: pip install 'powercut[report]'") from error
 
@@ -72,32 +72,32 @@ def _write(folder: Path, texts: dict[str, str]) -> OSError | None:
     return None
 
 
-def _show(figures: Figures) -> None:
+def _show(figures: TextTable) -> None:
     if not sys.stdout.isatty():
-        for cells in (figures.head, *(row.cells for row in figures.rows)):
-            to_stdout("\t".join(cells) + "\n")
+        for fields in (figures.head, *(row.fields for row in figures.rows)):
+            to_stdout("\t".join(fields) + "\n")
         return
     console = Console()
     widths = _widths(figures, console.width)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in figures.head[: figures.texts]:
+    for name in figures.head[: figures.names]:
         table.add_column(Text(name), no_wrap=True, overflow="ellipsis")
-    for name, width in zip(figures.head[figures.texts :], widths, strict=False):
+    for name, width in zip(figures.head[figures.names :], widths, strict=False):
         table.add_column(Text(name), justify="right", width=width)
-    shown = figures.texts + len(widths)
+    shown = figures.names + len(widths)
     for row in figures.rows:
-        table.add_row(*(Text(row.cells[at], style="bold" if at in row.bold else "") for at in range(shown)))
+        table.add_row(*(Text(row.fields[at], style="bold" if at in row.bold else "") for at in range(shown)))
     console.print(table)
 
 
-def _widths(figures: Figures, room: int) -> list[int]:
+def _widths(figures: TextTable, room: int) -> list[int]:
     """The widths of the figures' columns that there is room for; short of it their headings take two lines."""
-    columns = list(zip(figures.head, *(row.cells for row in figures.rows), strict=True))
-    names, rest = columns[: figures.texts], columns[figures.texts :]
+    columns = list(zip(figures.head, *(row.fields for row in figures.rows), strict=True))
+    names, rest = columns[: figures.names], columns[figures.names :]
     room -= sum(max(map(len, column)) + 2 for column in names)
     full = [max(map(len, column)) for column in rest]
     if sum(full) + 2 * len(full) <= room:
         return full
-    least = [max(map(len, (*head.split(), *cells))) for head, *cells in rest]
+    least = [max(map(len, (*head.split(), *fields))) for head, *fields in rest]
     ends = list(accumulate(width + 2 for width in least))
     return least[: max(1, sum(end <= room for end in ends))]  # accuracy at least

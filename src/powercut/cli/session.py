@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 from rich.console import Console
 
-from powercut.cli.output import (
-    InOrder,
-    TraceLog,
-    Write,
-    completion_fields,
-    run_fields,
-    say,
-)
+from powercut.cli.output import InOrder, TraceLog, Write, say
 from powercut.cli.progress import Progress, figures
 from powercut.cli.prompts import Asked, shorten
 from powercut.engines.protocol import Engine
 from powercut.errors import PowercutError
-from powercut.records import json_line
+from powercut.records import Completed
 from powercut.run import Failure, astream
 from powercut.samplers import Sampler
+from powercut.strict_json import json_line
 from powercut.trace import Completion, Event
 
 
@@ -78,12 +72,18 @@ class Session:
                 texts.add(place, None)
                 return
             self.finished += 1
-            used = run_fields(job.sampler_name, job.sampler.for_sample(*place), job.seed, engine.name)
-            fields = completion_fields(outcome, used, job.asked[place[0]].meta)
+            completed = Completed.of(
+                outcome,
+                sampler=job.sampler_name,
+                settings=asdict(job.sampler.for_sample(*place)),
+                seed=job.seed,
+                model=engine.name,
+                meta=job.asked[place[0]].meta,
+            )
             if trace is not None:
-                trace.completion(fields)
+                trace.completion(completed)
             if self._as_json:
-                self._write(json_line(fields))
+                self._write(json_line(completed))
             else:
                 texts.add(place, outcome)
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 LETTERS = "ABCDEFGHIJ"
 """What choices are called."""
 
+NO_ANSWER = "no answer in the text"
+"""Why a text without one is not correct."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

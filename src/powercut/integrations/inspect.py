@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -27,23 +24,14 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from powercut.engines import load
 from powercut.engines.protocol import Engine
 from powercut.errors import SettingError
-from powercut.records import strict
+from powercut.integrations.foreign import SamplerFor, Seeds, read_messages
+from powercut.records import measures
 from powercut.run import asample
 from powercut.samplers import Sampler
-from powercut.samplers.named import build_sampler, split_options
+from powercut.samplers.named import split_options
+from powercut.strict_json import strict
 from powercut.text import Message, encode_prompt
 from powercut.trace import Completion
-
-logger = logging.getLogger(__name__)
-
-_REFUSED = (
-    *("best_of", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs", "prompt_logprobs"),
-    *("response_schema", "modalities", "num_choices"),
-)
-"""What Inspect may ask of a model that no sampler of powercut can do."""
-
-_DECIDED = ("temperature", "top_p", "top_k")
-"""What many tasks ask for, and what a sampler decides by itself."""
 
 
 class PowercutAPI(ModelAPI):
@@ -79,9 +67,9 @@ class PowercutAPI(ModelAPI):
     ) -> None:
         config = GenerateConfig() if config is None else config
         super().__init__(model_name, base_url, api_key, [], config)
-        self._settings, options = split_options(options)
-        self._name, self._chat, self._seed = sampler, chat, seed
-        self._sampler = build_sampler(sampler, self._settings)  # before the model is loaded, which takes long
+        settings, options = split_options(options)
+        self._chat, self._seed = chat, seed
+        self._sampler_for = SamplerFor(sampler, settings, "with -M")  # before the model is loaded, which takes long
         if engine is None:
             engine = load(base_url, model=model_name, **options) if base_url else load(model_name, **options)
         elif options:
@@ -89,8 +77,7 @@ class PowercutAPI(ModelAPI):
         if engine.text is None:
             raise SettingError("this engine has no tokenizer: Inspect needs a model that reads text")
         self._engine, self._text = engine, engine.text
-        self._asked: Counter[bytes] = Counter()
-        self._told: set[str] = set()
+        self._seeds = Seeds()
         if config.max_connections is None and config.adaptive_connections is None:
             # Inspect would feel its way up from 20, as for a service with unknown limits; it keeps this same object.
             config.max_connections = self.max_connections()
@@ -99,7 +86,7 @@ class PowercutAPI(ModelAPI):
 
     def max_connections(self) -> int:
         """As many completions as keep the engine full."""
-        return -(-self._engine.concurrency // self._sampler.width)
+        return -(-self._engine.concurrency // self._sampler_for.plain.width)
 
     def connection_key(self) -> str:
         """Samplers that share an engine share its connections, if they need as many."""
@@ -119,68 +106,37 @@ class PowercutAPI(ModelAPI):
         """Draw one completion of the conversation."""
         if tools:
             raise SettingError("powercut samples text and calls no tools: choose a task or a solver without tools")
-        sampler = self._sampler_for(config)
+        asked = config.model_dump(exclude_none=True)
+        sampler = self._sampler_for.request(asked, config.extra_body)
         prompt = encode_prompt(self._text, self._prompt(input), chat=self._chat)
-        seed = self._next_seed(prompt, self._seed if config.seed is None else config.seed)
+        seed = self._seeds.next(prompt, self._seed if config.seed is None else config.seed)
         [completion] = await asample(self._engine, sampler, [prompt], seed=seed)
         return self._output(completion, sampler, seed, len(prompt))
 
-    def _sampler_for(self, config: GenerateConfig) -> Sampler:
-        """The sampler with what this call asks for. A setting that cannot be honoured is refused or told of, once."""
-        for name in _REFUSED:
-            value = getattr(config, name)
-            if value is not None and value is not False and not (value == 1 and name in ("best_of", "num_choices")):
-                raise SettingError(f"{name} is not supported by powercut: leave it out")
-        for name in _DECIDED:
-            if getattr(config, name) is not None and name not in self._told:
-                self._told.add(name)
-                what = f"{name}={getattr(config, name)} is not used"
-                logger.warning(f"{what}: the sampler {self._name} decides it, by settings given with -M")
-        asked: dict[str, Any] = dict(config.extra_body or {})
-        if config.max_tokens is not None:
-            asked.setdefault("max_new_tokens", config.max_tokens)
-        if config.stop_seqs:
-            asked.setdefault("stop", [*self._sampler.stop, *config.stop_seqs])
-        return build_sampler(self._name, {**self._settings, **asked}) if asked else self._sampler
-
     def _prompt(self, messages: Sequence[ChatMessage]) -> str | list[Message]:
-        for message in messages:
-            if message.role == "tool" or not isinstance(message.content, str):
-                parts = [] if isinstance(message.content, str) else message.content
-                if message.role == "tool" or any(part.type not in ("text", "reasoning") for part in parts):
-                    raise SettingError("powercut reads text messages alone: no tool results, images, audio or files")
+        read = read_messages({"role": message.role, "content": _content(message)} for message in messages)
         if self._chat is False or (self._chat is None and not self._text.has_chat_template):
-            return "\n\n".join(message.text for message in messages)
-        return [{"role": message.role, "content": message.text} for message in messages]
-
-    def _next_seed(self, prompt: Sequence[int], seed: int) -> int:
-        """A seed for this call: a hash of ``seed``, the prompt and how many calls with both there have been."""
-        key = hashlib.sha256(f"{seed} {list(prompt)}".encode()).digest()
-        again = self._asked[key]
-        self._asked[key] += 1
-        return int.from_bytes(hashlib.sha256(key + again.to_bytes(8)).digest()[:8]) >> 11  # 53 bits: exact as JSON
+            return "\n\n".join(message["content"] for message in read)
+        return read
 
     def _output(self, completion: Completion, sampler: Sampler, seed: int, read: int) -> ModelOutput:
-        kept, stats = len(completion.tokens), completion.stats
-        facts = {
-            "sampler": self._name,
-            "settings": asdict(sampler),
-            "seed": seed,
-            "logp": completion.logp,
-            "entropy": float(completion.trace.entropy.mean()) if kept else 0.0,  # next-token, nats
-            "tokens": kept,
-            "finished": completion.finished,
-            **asdict(stats),
-        }
+        kept = len(completion.tokens)
+        drawn_with = {"sampler": self._sampler_for.name, "settings": asdict(sampler), "seed": seed}
         stop_reason: StopReason = "stop" if completion.finished else "max_tokens"
         message = ChatMessageAssistant(content=completion.text or "", model=self.model_name, source="generate")
         return ModelOutput(
             model=self.model_name,
             choices=[ChatCompletionChoice(message=message, stop_reason=stop_reason)],
             usage=ModelUsage(input_tokens=read, output_tokens=kept, total_tokens=read + kept),
-            time=stats.seconds,
-            metadata=strict(facts),
+            time=completion.stats.seconds,
+            metadata=strict(drawn_with | measures(completion)),
         )
+
+
+def _content(message: ChatMessage) -> str | list[dict[str, str]]:
+    if isinstance(message.content, str):
+        return message.content
+    return [{"type": part.type, "text": getattr(part, "text", "")} for part in message.content]
 
 
 @modelapi(name="powercut")

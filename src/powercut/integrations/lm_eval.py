@@ -14,16 +14,17 @@ from lm_eval.api.registry import register_model
 from powercut.engines import load
 from powercut.engines.protocol import Engine
 from powercut.errors import SettingError
+from powercut.integrations.foreign import SamplerFor, read_messages
 from powercut.run import Failure, astream, run
 from powercut.samplers import Sampler
-from powercut.samplers.named import build_sampler, split_options
+from powercut.samplers.named import split_options
 from powercut.text import Prompt
 
 logger = logging.getLogger(__name__)
 
 
-class _Chat(str):
-    """A conversation as JSON: lm-eval carries prompts as texts."""
+_CHAT = '{"powercut chat": '
+"""Begins a conversation: lm-eval carries prompts as texts, and may keep them on the disk between two runs."""
 
 
 @register_model("powercut")
@@ -46,9 +47,11 @@ class PowercutLM(LM):  # type: ignore[misc]  # lm-eval has no types
         **options: Any,
     ) -> None:
         super().__init__()
-        self._name, self._seed = sampler, seed
-        self._settings, others = split_options(options)
-        build_sampler(sampler, self._settings)  # before the model is loaded, which takes long
+        self._seed = seed
+        settings, others = split_options(options)
+        self._length_is_given = "max_new_tokens" in settings
+        # before the model is loaded, which takes long
+        self._sampler_for = SamplerFor(sampler, settings, "with --model_args")
         self._engine = load(pretrained, **others) if engine is None else engine
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
@@ -73,14 +76,12 @@ class PowercutLM(LM):  # type: ignore[misc]  # lm-eval has no types
                 answers[place] = outcome.text or ""
 
     def _sampler(self, asked: dict[str, Any]) -> Sampler:
-        settings = {"max_new_tokens": asked.get("max_gen_toks", 256), **self._settings}
-        given = [settings.get("stop", ()), asked.get("until") or ()]
-        stops = [stop for stop in given for stop in ([stop] if isinstance(stop, str) else stop) if stop]
-        return build_sampler(self._name, {**settings, "stop": stops})
+        length = None if self._length_is_given else asked.get("max_gen_toks", 256)
+        return self._sampler_for.request({**asked, "max_gen_toks": length})
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """The conversation as it is: the model's own template is applied when it is encoded."""
-        return _Chat(json.dumps(chat_history))
+        return f"{_CHAT}{json.dumps(chat_history)}}}"
 
     @property
     def tokenizer_name(self) -> str:
@@ -95,4 +96,4 @@ class PowercutLM(LM):  # type: ignore[misc]  # lm-eval has no types
 
 
 def _prompt(context: str) -> Prompt:
-    return json.loads(context) if isinstance(context, _Chat) else context
+    return read_messages(json.loads(context)["powercut chat"]) if context.startswith(_CHAT) else context

@@ -7,15 +7,15 @@ import io
 import math
 from typing import Any
 
-from powercut.report.names import key
-from powercut.report.read import NUMBERS
+from powercut.records import MEASURES
+from powercut.report.labels import comparable
 from powercut.report.stats import Interval
 from powercut.report.summary import Entry, Summary, Test
 
 
 def results(summary: Summary) -> str:
     """Figures of each cell, its settings (``setting:alpha``), pass@k, and tests (``standard:p``) of its own model."""
-    tests = {(id(t.entry), t.baseline.cell.sampler): t for t in summary.tests if t.baseline.model == t.entry.model}
+    tests = {(id(t.entry), t.baseline.facts.sampler): t for t in summary.tests if t.baseline.model == t.entry.model}
     lines = [_line(entry, tests) for group in summary.tasks.values() for entry in group]
     head = dict.fromkeys(name for line in lines for name in line)
     columns = sorted(head, key=_place)
@@ -27,17 +27,22 @@ def results(summary: Summary) -> str:
 
 
 def _line(entry: Entry, tests: dict[tuple[int, str], Test]) -> dict[str, Any]:
-    cell = entry.cell
-    line: dict[str, Any] = {"task": cell.task, "model": cell.model, "sampler": cell.sampler, "label": entry.label}
-    line |= {"cell": cell.name, "problems": entry.problems, "completions": entry.completions, "errors": entry.errors}
+    facts = entry.facts
+    line: dict[str, Any] = {"task": facts.task, "model": facts.model, "sampler": facts.sampler, "label": entry.label}
+    line |= {
+        "cell": entry.cell.name,
+        "problems": entry.problems,
+        "completions": entry.completions,
+        "errors": entry.errors,
+    }
     line |= _interval("accuracy", entry.accuracy)
-    line |= {name: None if math.isnan(entry.means[name]) else entry.means[name] for name in NUMBERS}
+    line |= {name: None if math.isnan(entry.means[name]) else entry.means[name] for name in MEASURES}
     line |= {f"pass@{k}": share.value for k, share in enumerate(entry.pass_at, 1)}
     for (owner, baseline), test in tests.items():
         if owner == id(entry):
             line |= _interval(f"{baseline}:difference", test.result.difference)
             line |= {f"{baseline}:p": test.result.p, f"{baseline}:p_holm": test.adjusted}
-    return line | {f"setting:{name}": _plain(value) for name, value in cell.settings.items()}
+    return line | {f"setting:{name}": _plain(value) for name, value in facts.settings.items()}
 
 
 def _interval(name: str, interval: Interval) -> dict[str, float]:
@@ -45,7 +50,7 @@ def _interval(name: str, interval: Interval) -> dict[str, float]:
 
 
 def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, int | float | str) else key(value)
+    return value if value is None or isinstance(value, int | float | str) else comparable(value)
 
 
 def _place(column: str) -> int:

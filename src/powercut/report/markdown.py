@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from powercut.report.sections import Section
-from powercut.report.tables import Row, Table
+from powercut.report.tables import TextRow, TextTable
 
 
 def markdown(sections: Sequence[Section], title: str, notes: Sequence[str]) -> str:
@@ -26,21 +26,21 @@ def _lines(sections: Sequence[Section], title: str, notes: Sequence[str]) -> Ite
             yield ""
 
 
-def _table(table: Table) -> Iterator[str]:
-    """Columns as wide as their cells: the source reads as a table too."""
-    lines = [[_escape(cell) for cell in table.head], *(_cells(row) for row in table.rows)]
+def _table(table: TextTable) -> Iterator[str]:
+    """Columns as wide as their texts: the source reads as a table too."""
+    lines = [[_escape(text) for text in table.head], *(_fields(row) for row in table.rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * width if at < table.texts else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
+    rule = ["-" * width if at < table.names else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
     for line in (lines[0], rule, *lines[1:]):
         padded = (
-            cell.ljust(width) if at < table.texts else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+            text.ljust(width) if at < table.names else text.rjust(width)
+            for at, (text, width) in enumerate(zip(line, widths, strict=True))
         )
         yield f"| {' | '.join(padded)} |"
 
 
-def _cells(row: Row) -> list[str]:
-    return [f"**{_escape(cell)}**" if at in row.bold and cell else _escape(cell) for at, cell in enumerate(row.cells)]
+def _fields(row: TextRow) -> list[str]:
+    return [f"**{_escape(text)}**" if at in row.bold and text else _escape(text) for at, text in enumerate(row.fields)]
 
 
 def _escape(text: str) -> str:

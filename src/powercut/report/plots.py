@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from powercut.report.names import spell, symbol
+from powercut.report.labels import show_value, symbol
 from powercut.report.summary import Ablation, Entry, Summary
 from powercut.report.tables import percent
 
@@ -64,11 +64,11 @@ class Looks:
     def of(cls, summary: Summary) -> Looks:
         """In the order in which the report names them."""
         entries = [entry for group in summary.tasks.values() for entry in group]
-        return cls(list(dict.fromkeys(entry.cell.sampler for entry in entries)), summary.models)
+        return cls(list(dict.fromkeys(entry.facts.sampler for entry in entries)), summary.models)
 
     def hue(self, entry: Entry) -> int:
         """The number of the sampler's colour."""
-        return self.samplers.index(entry.cell.sampler) % COLOURS
+        return self.samplers.index(entry.facts.sampler) % COLOURS
 
     def colour(self, entry: Entry) -> str:
         """Of the sampler."""
@@ -191,7 +191,7 @@ def ablation_plot(ablation: Ablation, looks: Looks) -> str:
             if numeric and min(places) > 0 and max(places) >= 4 * min(places):
                 axes.set_xscale("log", base=2)
                 axes.minorticks_off()
-            axes.set_xticks(places, [spell(value) for value in ablation.values])
+            axes.set_xticks(places, [show_value(value) for value in ablation.values])
             axes.set_xlabel(symbol(ablation.setting))
         return _svg(figure, f"Accuracy and decoded tokens over {symbol(ablation.setting)}")
 
@@ -199,7 +199,7 @@ def ablation_plot(ablation: Ablation, looks: Looks) -> str:
 def _faded(entries: Sequence[Entry]) -> Iterable[tuple[Entry, float]]:
     """Entries, and how opaque they are: variants of one sampler and model share a colour, the last one is full."""
     for entry in entries:
-        alike = [other for other in entries if (other.model, other.cell.sampler) == (entry.model, entry.cell.sampler)]
+        alike = [other for other in entries if (other.model, other.facts.sampler) == (entry.model, entry.facts.sampler)]
         yield entry, 1 - 0.65 * (len(alike) - 1 - alike.index(entry)) / len(alike)
 
 

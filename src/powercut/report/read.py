@@ -2,91 +2,41 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from powercut.errors import SettingError
-
-FORMAT = 1
-"""The newest format of a run folder that is understood."""
-
+from powercut.records import MEASURES, BadLine, CellFacts, Result, RunFacts, read_cell, read_results, read_run
 
 _FEW = 3
 """More cells than this are not named one by one."""
 
 
-class About(msgspec.Struct):
-    """What a report needs of ``cell.json``."""
-
-    task: str
-    model: str
-    sampler: str
-    settings: dict[str, Any]
-    problems: int | None = None
-    seeds: list[int] | None = None
-
-
-class Row(msgspec.Struct):
-    """What a report needs of one line of ``results.jsonl``; other fields, the text among them, are never decoded."""
-
-    id: str | int
-    correct: bool | None
-    seed: int = 0
-    logp: float | None = None
-    entropy: float | None = None
-    acceptance: float | None = None
-    steps: float | None = None
-    tokens: float | None = None
-    tokens_decoded: float | None = None
-    tokens_prefilled: float | None = None
-    seconds: float | None = None
-    log_z: float | None = None
-    finished: bool | None = None
-    error: str | None = None
-
-
-NUMBERS = (
-    "logp",
-    "entropy",
-    "acceptance",
-    "steps",
-    "tokens",
-    "tokens_decoded",
-    "tokens_prefilled",
-    "seconds",
-    "log_z",
-    "finished",
-)
-
-
 @dataclass(frozen=True, eq=False)
-class Cell:
-    """One task, model and sampler with its settings, and its completions as columns ``[n]``.
+class CellResults:
+    """The completions of one cell as columns ``[n]``.
 
-    ``problem`` indexes ``ids``; ``values`` has a float column for each of NUMBERS, NaN where there is no number.
-    ``about`` is all that cell.json says; ``expected`` counts the completions of the whole run, where that is known.
+    ``problem`` indexes ``ids``; ``measures`` has a float column for each of MEASURES, NaN where there is none.
     """
 
     name: str
-    run: Path
-    task: str
-    model: str
-    sampler: str
-    about: dict[str, Any]
-    settings: dict[str, Any]
-    expected: int | None
+    facts: CellFacts
     ids: tuple[str | int, ...]
     problem: NDArray[np.int64]
     correct: NDArray[np.bool_]
     failed: NDArray[np.bool_]
-    values: dict[str, NDArray[np.float64]]
+    measures: dict[str, NDArray[np.float64]]
+
+    @property
+    def expected(self) -> int | None:
+        """How many completions the whole run will have, where that is known."""
+        facts = self.facts
+        return facts.problems * len(facts.seeds) if facts.problems and facts.seeds else None
 
     def by_problem(self, column: NDArray[Any]) -> NDArray[np.float64]:
         """Mean of a column over each problem's completions ``[problems]``; NaN where a problem has no number."""
@@ -100,33 +50,44 @@ class Cell:
 class _Found:
     """A cell while its files are read."""
 
-    run: Path
-    fields: dict[str, Any]
-    rows: dict[tuple[str | int, int], Row] = field(default_factory=dict)
+    facts: CellFacts
+    results: dict[tuple[str | int, int], Result] = field(default_factory=dict)
 
 
-def read_runs(folders: Sequence[Path]) -> tuple[list[Cell], list[str]]:
+def read_runs(folders: Sequence[Path]) -> tuple[list[CellResults], dict[Path, RunFacts], list[str]]:
     """Read run folders; a cell that several of them have is one cell with the completions of all.
 
-    Returns the cells that have completions, and notes for the reader, a line each: what was left out and why, and what
-    is not finished. Raises SettingError for a folder that is not a run, and when there are no results at all.
+    Returns the cells that have completions, what each run.json says, and notes for the reader, a line each: what was
+    left out and why, and what is not finished. Raises SettingError for a folder that is not a run, and when there are
+    no results at all.
     """
+    runs: dict[Path, RunFacts] = {}
     found: dict[str, _Found] = {}
     notes: list[str] = []
     for folder in folders:
-        read_run(folder)
+        runs[folder] = _run(folder)
         for file in sorted(folder.glob("cells/*/cell.json")):
-            if (fields := _read_cell(file, notes)) is not None:
-                cell = found.setdefault(file.parent.name, _Found(folder, fields))
-                _read_results(file.with_name("results.jsonl"), cell.rows, notes)
-    cells = [_cell(name, cell) for name, cell in found.items() if cell.rows]
+            try:
+                cell = found.setdefault(file.parent.name, _Found(read_cell(file)))
+            except SettingError as error:
+                notes.append(f"a cell is left out: {error}")
+            else:
+                _add_results(file.with_name("results.jsonl"), cell.results, notes)
+    cells = [_columns(name, cell) for name, cell in found.items() if cell.results]
     if not cells:
         where = ", ".join(map(str, folders))
         raise SettingError(f"{where} has no results yet: run powercut eval until a first completion is graded")
-    return cells, [*notes, *_unfinished(cells, [name for name, cell in found.items() if not cell.rows])]
+    return cells, runs, [*notes, *_unfinished(cells, [name for name, cell in found.items() if not cell.results])]
 
 
-def _unfinished(cells: Sequence[Cell], empty: Sequence[str]) -> list[str]:
+def _run(folder: Path) -> RunFacts:
+    if (facts := read_run(folder)) is None:
+        state = "has no run.json" if folder.is_dir() else "is no folder"
+        raise SettingError(f"{folder} is not a run: it {state}; give the folder that powercut eval wrote")
+    return facts
+
+
+def _unfinished(cells: Sequence[CellResults], empty: Sequence[str]) -> list[str]:
     """What is still to come; in one line each for all cells where there are many."""
     parts = [cell for cell in cells if cell.expected and len(cell.problem) < cell.expected]
     notes = [f"{cell.name} is not finished: {len(cell.problem):,} of {cell.expected:,} completions" for cell in parts]
@@ -139,79 +100,35 @@ def _unfinished(cells: Sequence[Cell], empty: Sequence[str]) -> list[str]:
     return notes
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """Read what run.json says. Raises SettingError for a folder that is not a run, or one of a newer format."""
-    file = folder / "run.json"
+def _add_results(file: Path, results: dict[tuple[str | int, int], Result], notes: list[str]) -> None:
+    """Add what one file has to ``results``; of two with the same problem and seed the later one holds."""
+    before, read = len(results), 0
+    bad: list[BadLine] = []
     try:
-        run = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        state = "has no run.json" if folder.is_dir() else "is no folder"
-        raise SettingError(f"{folder} is not a run: it {state}; give the folder that powercut eval wrote") from None
-    except (OSError, ValueError) as error:
-        raise SettingError(f"{folder} is not a run that can be read: {file}: {error}") from None
-    version = run.get("format", FORMAT) if isinstance(run, dict) else None
-    if not isinstance(version, int) or version > FORMAT:
-        raise SettingError(f"{file} has format {version!r}, and this powercut reads up to {FORMAT}: update powercut")
-    return dict(run)
-
-
-def _read_cell(file: Path, notes: list[str]) -> dict[str, Any] | None:
-    try:
-        fields = json.loads(file.read_bytes())
-        msgspec.convert(fields, About)
-    except (OSError, ValueError) as error:  # msgspec's are ValueErrors too
-        notes.append(f"{file} cannot be used, so its cell is left out: {error}")
-        return None
-    return dict(fields)
-
-
-_decoder = msgspec.json.Decoder(Row, strict=False)  # not strict: infinities are written as strings
-
-
-def _read_results(file: Path, rows: dict[tuple[str | int, int], Row], notes: list[str]) -> None:
-    """Add the completions of one file to ``rows``; of two with the same problem and seed the later one holds."""
-    before, lines, bad, first_bad = len(rows), 0, 0, ""
-    try:
-        with file.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                if line.isspace():
-                    continue
-                try:
-                    row = _decoder.decode(line)
-                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                    if not line.endswith(b"\n"):
-                        notes.append(f"{file}: the last line is torn (the run goes on, or was killed); left out")
-                        continue
-                    bad += 1
-                    first_bad = first_bad or f"{file}, line {number}: {error}"
-                    continue
-                rows[row.id, row.seed] = row
-                lines += 1
-    except FileNotFoundError:
-        return
+        for result, _ in read_results(file, bad.append, texts=False):
+            results[result.id, result.seed] = result
+            read += 1
     except OSError as error:
         notes.append(f"{file} cannot be read: {error.strerror}")
+    if bad and bad[-1].torn:
+        bad.pop()
+        notes.append(f"{file}: the last line is torn (the run goes on, or was killed); left out")
     if bad:
-        notes.append(first_bad + (f"; left out, and {bad - 1} more such lines" if bad > 1 else "; left out"))
-    if twice := before + lines - len(rows):
+        more = f", and {len(bad) - 1} more such lines" if len(bad) > 1 else ""
+        notes.append(f"{bad[0].place} is no result: {bad[0].reason}; left out{more}")
+    if twice := before + read - len(results):
         notes.append(f"{file}: {twice} completions come twice (same problem and seed); the later ones count")
 
 
-def _cell(name: str, found: _Found) -> Cell:
-    about, rows = msgspec.convert(found.fields, About), list(found.rows.values())
-    index = {key: i for i, key in enumerate(dict.fromkeys(row.id for row in rows))}
-    return Cell(
+def _columns(name: str, cell: _Found) -> CellResults:
+    results = list(cell.results.values())
+    index = {key: i for i, key in enumerate(dict.fromkeys(result.id for result in results))}
+    return CellResults(
         name=name,
-        run=found.run,
-        task=about.task,
-        model=about.model,
-        sampler=about.sampler,
-        settings=about.settings,
-        about=found.fields,
-        expected=about.problems * len(about.seeds) if about.problems and about.seeds else None,
+        facts=cell.facts,
         ids=tuple(index),
-        problem=np.array([index[row.id] for row in rows], dtype=np.int64),
-        correct=np.array([bool(row.correct and not row.error) for row in rows]),
-        failed=np.array([bool(row.error) for row in rows]),
-        values={name: np.array([getattr(row, name) for row in rows], dtype=np.float64) for name in NUMBERS},
+        problem=np.array([index[result.id] for result in results], dtype=np.int64),
+        correct=np.array([bool(result.correct and not result.error) for result in results]),
+        failed=np.array([bool(result.error) for result in results]),
+        measures={each: np.array([getattr(result, each) for result in results], dtype=np.float64) for each in MEASURES},
     )

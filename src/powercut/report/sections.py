@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from powercut.records import RunFacts
 from powercut.report import tables
-from powercut.report.names import symbol
+from powercut.report.labels import symbol
 from powercut.report.summary import Ablation, Entry, Summary
 
 
@@ -17,7 +17,7 @@ class Part:
     """A table with what is said of it. ``plot`` names what is drawn beside it: a task's entries, or an ablation."""
 
     caption: str
-    table: tables.Table
+    table: tables.TextTable
     plot: Sequence[Entry] | Ablation | None = None
 
 
@@ -29,7 +29,7 @@ class Section:
     parts: list[Part]
 
 
-def compose(summary: Summary, runs: Mapping[Path, Mapping[str, Any]]) -> list[Section]:
+def compose(summary: Summary, runs: Mapping[Path, RunFacts]) -> list[Section]:
     """Lay out the whole report; ``runs`` has each folder's run.json."""
     sections = []
     if len(summary.tasks) > 1:
@@ -54,20 +54,20 @@ def _task(summary: Summary, task: str, entries: Sequence[Entry]) -> Iterator[Par
     )
     if (curve := tables.pass_at_table(entries)) is not None:
         yield Part("pass@k in percent: the chance that one of k completions is right.", curve)
-    if tests := [test for test in summary.tests if test.entry.cell.task == task]:
+    if tests := [test for test in summary.tests if test.entry.facts.task == task]:
         caption = (
             "Differences in accuracy with 95% intervals, and p-values of the McNemar test clustered by problem; Holm's "
             f"correction is for the {len(tests)} tests of this table. Bold: below 0.05 after it."
         )
         yield Part(caption, tables.test_table(tests))
-    if matches := [match for match in summary.matches if match.entry.cell.task == task]:
+    if matches := [match for match in summary.matches if match.entry.facts.task == task]:
         caption = (
             "Samplers, and best of n beside them at the same compute. The difference is the sampler's accuracy less "
             "that of best of n; the ratio, best of n's decoded tokens over the sampler's."
         )
         yield Part(caption, tables.match_table(matches))
     for ablation in summary.ablations:
-        if ablation.entries[0].cell.task == task:
+        if ablation.entries[0].facts.task == task:
             entry = ablation.entries[0]
             model = f", {entry.model}" if len(summary.models) > 1 else ""
             yield Part(

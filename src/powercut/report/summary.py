@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from powercut.report.names import groups, identity, in_order, key, label, labels, short, sortable, varying
-from powercut.report.read import Cell
+from powercut.records import CellFacts
+from powercut.report.labels import comparable, groups, in_order, label, labels, short, sortable, traits, varying
+from powercut.report.read import CellResults
 from powercut.report.stats import Comparison, Interval, compare, holm, pass_at_k, proportion
 
 BASELINES = ("standard", "low-temperature")
@@ -23,9 +24,14 @@ BEST_OF_N = "best-of-n"
 class Entry:
     """One cell and its figures. Means weigh every problem equally; NaN where there is nothing to average."""
 
-    cell: Cell
+    cell: CellResults
     model: str
     label: str
+
+    @property
+    def facts(self) -> CellFacts:
+        """What cell.json says."""
+        return self.cell.facts
 
     @cached_property
     def accuracy(self) -> Interval:
@@ -41,8 +47,8 @@ class Entry:
 
     @cached_property
     def means(self) -> dict[str, float]:
-        """Mean of each of read.NUMBERS."""
-        return {name: _mean(self.cell.by_problem(column)) for name, column in self.cell.values.items()}
+        """Mean of each of MEASURES."""
+        return {name: _mean(self.cell.by_problem(column)) for name, column in self.cell.measures.items()}
 
     @property
     def problems(self) -> int:
@@ -107,14 +113,14 @@ class Summary:
     ablations: list[Ablation]
 
 
-def summarise(cells: Sequence[Cell]) -> Summary:
+def summarise(cells: Sequence[CellResults]) -> Summary:
     """Work out what the report says of the cells."""
     cells = in_order(cells)
-    models = short(cell.model for cell in cells)
-    entries = [Entry(cell, models[cell.model], text) for cell, text in zip(cells, labels(cells), strict=True)]
+    models = short(cell.facts.model for cell in cells)
+    entries = [Entry(cell, models[cell.facts.model], text) for cell, text in zip(cells, labels(cells), strict=True)]
     tasks: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
-        tasks[entry.cell.task].append(entry)
+        tasks[entry.facts.task].append(entry)
     return Summary(
         tasks=dict(tasks),
         models=list(dict.fromkeys(entry.model for entry in entries)),
@@ -154,7 +160,7 @@ def _pairs(entries: Sequence[Entry]) -> Iterator[Test]:
     models = list(dict.fromkeys(entry.model for entry in entries))
     for entry in entries:
         for sampler, model in _baselines(entry, models):
-            candidates = [other for other in entries if (other.cell.sampler, other.model) == (sampler, model)]
+            candidates = [other for other in entries if (other.facts.sampler, other.model) == (sampler, model)]
             if candidates:
                 baseline = max(candidates, key=lambda other: _alike(entry, other))
                 if (result := _compare(entry, baseline)) is not None:
@@ -164,32 +170,32 @@ def _pairs(entries: Sequence[Entry]) -> Iterator[Test]:
 def _baselines(entry: Entry, models: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The baselines of its own model, and standard sampling from the others; no pair twice."""
     standard, low = BASELINES
-    if entry.cell.sampler != standard:
+    if entry.facts.sampler != standard:
         yield standard, entry.model
-    if entry.cell.sampler not in BASELINES:
+    if entry.facts.sampler not in BASELINES:
         yield low, entry.model
     for model in models:
         before = models.index(model) < models.index(entry.model)
-        if model != entry.model and (before or entry.cell.sampler != standard):
+        if model != entry.model and (before or entry.facts.sampler != standard):
             yield standard, model
 
 
 def _alike(a: Entry, b: Entry) -> int:
     """How many settings two entries share."""
-    return sum(key(value) == key(b.cell.settings.get(name)) for name, value in a.cell.settings.items())
+    return sum(comparable(value) == comparable(b.facts.settings.get(name)) for name, value in a.facts.settings.items())
 
 
 def _matches(entries: Sequence[Entry]) -> Iterator[Match]:
     """Best-of-n beside the sampler it was matched to, or else the one whose cost is nearest."""
     for entry in entries:
-        if entry.cell.sampler != BEST_OF_N:
+        if entry.facts.sampler != BEST_OF_N:
             continue
         others = [
             other
             for other in entries
-            if other.model == entry.model and other.cell.sampler not in (*BASELINES, BEST_OF_N)
+            if other.model == entry.model and other.facts.sampler not in (*BASELINES, BEST_OF_N)
         ]
-        if named := entry.cell.about.get("matched"):
+        if named := entry.facts.matched:
             others = [other for other in others if other.cell.name == named]
         pairs = [(other, _ratio(entry, other)) for other in others]
         pairs = [(other, ratio) for other, ratio in pairs if ratio > 0]
@@ -202,7 +208,7 @@ def _matches(entries: Sequence[Entry]) -> Iterator[Match]:
 
 def _ratio(a: Entry, b: Entry) -> float:
     ours, theirs = _common(a, b)
-    costs = [e.cell.by_problem(e.cell.values["tokens_decoded"])[at] for e, at in ((a, ours), (b, theirs))]
+    costs = [e.cell.by_problem(e.cell.measures["tokens_decoded"])[at] for e, at in ((a, ours), (b, theirs))]
     known = ~np.isnan(costs[0]) & ~np.isnan(costs[1])
     total = costs[1][known].sum()
     return float(costs[0][known].sum() / total) if total else float("nan")
@@ -211,14 +217,15 @@ def _ratio(a: Entry, b: Entry) -> float:
 def _ablations(entries: Sequence[Entry]) -> Iterator[Ablation]:
     by_cell = {id(entry.cell): entry for entry in entries}
     for group in groups([entry.cell for entry in entries]):
-        names = varying(group)[group[0].task, group[0].sampler]
-        for name in (name for name in names if name in group[0].settings):
-            rest: dict[str, list[Cell]] = defaultdict(list)
+        names = varying(group)[group[0].facts.task, group[0].facts.sampler]
+        for name in (name for name in names if name in group[0].facts.settings):
+            rest: dict[str, list[CellResults]] = defaultdict(list)
             for cell in group:
-                rest[key({other: value for other, value in identity(cell).items() if other != name})].append(cell)
+                others = {other: value for other, value in traits(cell.facts).items() if other != name}
+                rest[comparable(others)].append(cell)
             for cells in rest.values():
                 if len(cells) > 1:
-                    ordered = sorted(cells, key=lambda cell: sortable(cell.settings.get(name)))
-                    fixed = label(ordered[0], [other for other in names if other != name])
-                    values = [cell.settings.get(name) for cell in ordered]
+                    ordered = sorted(cells, key=lambda cell: sortable(cell.facts.settings.get(name)))
+                    fixed = label(ordered[0].facts, [other for other in names if other != name])
+                    values = [cell.facts.settings.get(name) for cell in ordered]
                     yield Ablation(name, fixed, values, [by_cell[id(cell)] for cell in ordered])

@@ -1,4 +1,4 @@
-"""The tables of a report, as text in cells; how they look is the business of Markdown, HTML and the terminal."""
+"""The tables of a report, as texts; how they look is the business of Markdown, HTML and the terminal."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from powercut.report.names import identity, spell, symbol
+from powercut.records import RunFacts
+from powercut.report.labels import show_value, symbol, traits
 from powercut.report.stats import Interval
 from powercut.report.summary import Ablation, Entry, Match, Summary, Test
 
@@ -17,21 +17,21 @@ NOTHING = "–"
 
 
 @dataclass
-class Row:
+class TextRow:
     """One line; ``bold`` holds the places of the best values, ``group`` is True for the first line of a model."""
 
-    cells: list[str]
+    fields: list[str]
     bold: set[int] = field(default_factory=set)
     group: bool = False
 
 
 @dataclass
-class Table:
-    """``texts`` counts the leading columns that hold names; numbers follow, and are set right."""
+class TextTable:
+    """``names`` counts the leading columns that hold names; numbers follow, and are set right."""
 
     head: list[str]
-    rows: list[Row]
-    texts: int = 1
+    rows: list[TextRow]
+    names: int = 1
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ COLUMNS = (
     _mean("log p", "logp", 1),
     _mean("entropy", "entropy"),
     _mean("acceptance, %", "acceptance", show=percent),
+    _mean("changed, %", "changed", show=percent),
     _mean("tokens", "tokens"),
     _mean("decoded tokens", "tokens_decoded", -1),
     _mean("seconds", "seconds", -1),
@@ -89,17 +90,17 @@ COLUMNS = (
     Column("n", lambda entry: entry.completions, lambda entry: f"{entry.problems:,}×{_draws(entry)}"),
 )
 
-_MAIN = ("decoded tokens", "seconds", "errors", "acceptance, %", "finished, %", "n")
+_MAIN = ("decoded tokens", "seconds", "errors", "acceptance, %", "changed, %", "finished, %", "n")
 _LAST = Column("pass@n", lambda entry: entry.pass_at[-1].value, lambda entry: percent(entry.pass_at[-1].value))
 
 
-def task_table(entries: Sequence[Entry]) -> Table:
+def task_table(entries: Sequence[Entry]) -> TextTable:
     """Every sampler on one task: all figures, less those that no sampler has."""
     shown = [column for column in COLUMNS if not all(math.isnan(column.value(entry)) for entry in entries)]
     return _table(entries, shown)
 
 
-def main_table(summary: Summary) -> Table:
+def main_table(summary: Summary) -> TextTable:
     """The figures that matter most, of every task, the most important ones first: for a terminal."""
     named = {column.head: column for column in COLUMNS}
     figures = [ACCURACY, _LAST, *(named[head] for head in _MAIN)]
@@ -107,12 +108,12 @@ def main_table(summary: Summary) -> Table:
     for task, entries in summary.tasks.items():
         for entry in entries:
             bold = {3 + at for at, column in enumerate(figures) if _is_best(entry, column, entries)}
-            rows.append(Row([entry.model, task, entry.label, *(column.show(entry) for column in figures)], bold))
-    rows.sort(key=lambda row: summary.models.index(row.cells[0]))
-    return _by_model(["task", "sampler", *(column.head for column in figures)], rows, texts=2)
+            rows.append(TextRow([entry.model, task, entry.label, *(column.show(entry) for column in figures)], bold))
+    rows.sort(key=lambda row: summary.models.index(row.fields[0]))
+    return _by_model(["task", "sampler", *(column.head for column in figures)], rows, names=2)
 
 
-def pass_at_table(entries: Sequence[Entry]) -> Table | None:
+def pass_at_table(entries: Sequence[Entry]) -> TextTable | None:
     """pass@k at powers of two and at the end; None with one completion a problem."""
     most = max(len(entry.pass_at) for entry in entries)
     if most < 2:
@@ -121,38 +122,38 @@ def pass_at_table(entries: Sequence[Entry]) -> Table | None:
     return _table(entries, [_pass_at(k) for k in ks])
 
 
-def overview(summary: Summary) -> Table:
+def overview(summary: Summary) -> TextTable:
     """Accuracy of every model and sampler on every task."""
     tasks = list(summary.tasks)
     found = {(entry.model, entry.label, task): entry for task in tasks for entry in summary.tasks[task]}
-    samplers = list(dict.fromkeys(entry.cell.sampler for entry in found.values()))
-    places = {(model, label): entry.cell.sampler for (model, label, _), entry in found.items()}
+    samplers = list(dict.fromkeys(entry.facts.sampler for entry in found.values()))
+    places = {(model, label): entry.facts.sampler for (model, label, _), entry in found.items()}
     rows = []
     for model, label in sorted(places, key=lambda at: (summary.models.index(at[0]), samplers.index(places[at]))):
-        row = Row([model, label])
+        row = TextRow([model, label])
         for task in tasks:
             entry = found.get((model, label, task))
             if entry and _is_best(entry, ACCURACY, summary.tasks[task]):
-                row.bold.add(len(row.cells))
-            row.cells.append(with_interval(entry.accuracy) if entry else NOTHING)
+                row.bold.add(len(row.fields))
+            row.fields.append(with_interval(entry.accuracy) if entry else NOTHING)
         rows.append(row)
-    return _by_model(["sampler", *tasks], rows, texts=1)
+    return _by_model(["sampler", *tasks], rows, names=1)
 
 
-def test_table(tests: Sequence[Test]) -> Table:
+def test_table(tests: Sequence[Test]) -> TextTable:
     """Differences in accuracy from the baselines, with p-values."""
     rows = []
     for test in tests:
         other = f", {test.baseline.model}" if test.baseline.model != test.entry.model else ""
         names = [test.entry.model, test.entry.label, test.baseline.label + other]
         figures = [difference(test.result.difference), f"{test.result.discordant:,} of {test.result.problems:,}"]
-        cells = [*names, *figures, p_value(test.result.p), p_value(test.adjusted)]
-        rows.append(Row(cells, {len(cells) - 1} if test.adjusted < 0.05 else set()))
+        fields = [*names, *figures, p_value(test.result.p), p_value(test.adjusted)]
+        rows.append(TextRow(fields, {len(fields) - 1} if test.adjusted < 0.05 else set()))
     head = ["sampler", "against", "difference, points", "problems that differ", "p", "p, Holm"]
-    return _by_model(head, rows, texts=2)
+    return _by_model(head, rows, names=2)
 
 
-def match_table(matches: Sequence[Match]) -> Table:
+def match_table(matches: Sequence[Match]) -> TextTable:
     """Best-of-n beside the sampler of the same cost."""
     rows = []
     for match in matches:
@@ -162,20 +163,20 @@ def match_table(matches: Sequence[Match]) -> Table:
         tested = [difference(match.result.difference), p_value(match.result.p)]
         better = match.entry.accuracy.value - match.matched.accuracy.value
         bold = {len(names) + (better > 0)} if better else set()
-        rows.append(Row([*names, *shares, *tested, *map(number, cost), f"{match.ratio:.2f}"], bold))
+        rows.append(TextRow([*names, *shares, *tested, *map(number, cost), f"{match.ratio:.2f}"], bold))
     head = ["sampler", "beside it", "accuracy, %", "beside it, %", "difference, points", "p"]
-    return _by_model([*head, "decoded tokens", "beside it", "compute ratio"], rows, texts=2)
+    return _by_model([*head, "decoded tokens", "beside it", "compute ratio"], rows, names=2)
 
 
-def ablation_table(ablation: Ablation) -> Table:
+def ablation_table(ablation: Ablation) -> TextTable:
     """One setting's values, and what they change."""
     inner = task_table(ablation.entries)
-    names = [spell(value) for value in ablation.values]
+    names = [show_value(value) for value in ablation.values]
     rows = [
-        Row([name, *row.cells[inner.texts :]], {at - inner.texts + 1 for at in row.bold})
+        TextRow([name, *row.fields[inner.names :]], {at - inner.names + 1 for at in row.bold})
         for name, row in zip(names, inner.rows, strict=True)
     ]
-    return Table([symbol(ablation.setting), *inner.head[inner.texts :]], rows)
+    return TextTable([symbol(ablation.setting), *inner.head[inner.names :]], rows)
 
 
 def difference(interval: Interval) -> str:
@@ -184,12 +185,12 @@ def difference(interval: Interval) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _table(entries: Sequence[Entry], columns: Sequence[Column]) -> Table:
+def _table(entries: Sequence[Entry], columns: Sequence[Column]) -> TextTable:
     rows = []
     for entry in entries:
         bold = {2 + at for at, column in enumerate(columns) if _is_best(entry, column, entries)}
-        rows.append(Row([entry.model, entry.label, *(column.show(entry) for column in columns)], bold))
-    return _by_model(["sampler", *(column.head for column in columns)], rows, texts=1)
+        rows.append(TextRow([entry.model, entry.label, *(column.show(entry) for column in columns)], bold))
+    return _by_model(["sampler", *(column.head for column in columns)], rows, names=1)
 
 
 def _is_best(entry: Entry, column: Column, others: Sequence[Entry]) -> bool:
@@ -201,16 +202,16 @@ def _is_best(entry: Entry, column: Column, others: Sequence[Entry]) -> bool:
     return len({column.show(other) for other in rivals}) > 1 and column.value(entry) * column.best >= best
 
 
-def _by_model(head: list[str], rows: list[Row], *, texts: int) -> Table:
+def _by_model(head: list[str], rows: list[TextRow], *, names: int) -> TextTable:
     """Rows that begin with their model: it is named once, on its first line, and not at all if there is but one."""
-    if len({row.cells[0] for row in rows}) == 1:
-        return Table(head, [Row(row.cells[1:], {at - 1 for at in row.bold}) for row in rows], texts)
+    if len({row.fields[0] for row in rows}) == 1:
+        return TextTable(head, [TextRow(row.fields[1:], {at - 1 for at in row.bold}) for row in rows], names)
     last = None
     for row in rows:
-        row.group, last = row.cells[0] != last, row.cells[0]
+        row.group, last = row.fields[0] != last, row.fields[0]
         if not row.group:
-            row.cells[0] = ""
-    return Table(["model", *head], rows, texts + 1)
+            row.fields[0] = ""
+    return TextTable(["model", *head], rows, names + 1)
 
 
 def _pass_at(k: int) -> Column:
@@ -225,26 +226,25 @@ def _draws(entry: Entry) -> str:
     return f"{per_problem:.0f}" if per_problem.is_integer() else f"{per_problem:.1f}"
 
 
-def settings_table(summary: Summary) -> Table:
+def settings_table(summary: Summary) -> TextTable:
     """Every cell with its settings, and what else sets it apart: prompt style, data."""
     rows = []
     for task, group in summary.tasks.items():
         for entry in group:
-            settings = ", ".join(f"{name} {spell(value)}" for name, value in identity(entry.cell).items())
-            rows.append(Row([entry.model, task, entry.label, settings]))
-    rows.sort(key=lambda row: summary.models.index(row.cells[0]))
-    return _by_model(["task", "sampler", "settings"], rows, texts=3)
+            settings = ", ".join(f"{name} {show_value(value)}" for name, value in traits(entry.facts).items())
+            rows.append(TextRow([entry.model, task, entry.label, settings]))
+    rows.sort(key=lambda row: summary.models.index(row.fields[0]))
+    return _by_model(["task", "sampler", "settings"], rows, names=3)
 
 
-def runs_table(runs: Mapping[Path, Mapping[str, Any]]) -> Table:
+def runs_table(runs: Mapping[Path, RunFacts]) -> TextTable:
     """Where the results come from: what each run.json says."""
     rows = []
     for folder, facts in runs.items():
-        git = facts.get("git") or {}
+        git = facts.git or {}
         commit = str(git.get("commit", NOTHING))[:10] + (" and changes" if git.get("dirty") else "")
-        argv = facts.get("argv") or []
-        command = shlex.join(["powercut", *map(str, argv[1:])]) if argv else NOTHING
-        again = f", resumed {len(facts['resumed'])}×" if facts.get("resumed") else ""
-        created = f"{facts.get('created', NOTHING)}{again}"
-        rows.append(Row([str(folder), created, str(facts.get("powercut", NOTHING)), commit, command]))
-    return Table(["run", "created", "powercut", "git", "command"], rows, texts=5)
+        command = shlex.join(["powercut", *facts.argv[1:]]) if facts.argv else NOTHING
+        again = f", resumed {len(facts.resumed)}×" if facts.resumed else ""
+        created = f"{facts.created or NOTHING}{again}"
+        rows.append(TextRow([str(folder), created, facts.powercut or NOTHING, commit, command]))
+    return TextTable(["run", "created", "powercut", "git", "command"], rows, names=5)

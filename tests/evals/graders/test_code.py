@@ -8,7 +8,7 @@ import pytest
 
 from powercut.evals.graders.code import PASSED, Execution, check_program, grade_code, solution
 from powercut.evals.problem import Problem
-from powercut.evals.runs.sandbox import Limits, LocalSandbox
+from powercut.evals.runs.local_sandbox import Limits, LocalSandbox
 from powercut.evals.tasks import TASKS
 
 OWN = Problem(

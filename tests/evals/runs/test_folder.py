@@ -6,18 +6,20 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from powercut.errors import PowercutError, SettingError
 from powercut.evals.runs.folder import Lines, RunFolder
+from powercut.records import CellFacts, Result, RunFacts
 
-ABOUT = {"task": "t", "model": "m", "sampler": "s", "settings": {}, "seeds": [0, 1], "problems": 2}
-WANTED = frozenset((problem, seed) for problem in "ab" for seed in (0, 1))
+FACTS = CellFacts(task="t", model="m", sampler="s", settings={}, seeds=(0, 1), problems=2)
+KEYS = frozenset((problem, seed) for problem in "ab" for seed in (0, 1))
 
 
-def row(problem="a", seed=0, *, error=None, **fields):
-    return {"id": problem, "seed": seed, "correct": True, "error": error, "text": "é\n\udc80", **fields}
+def result(problem="a", seed=0, *, error=None, **fields):
+    return Result(id=problem, seed=seed, correct=True, error=error, text="é\n\udc80", **fields)
 
 
 @pytest.fixture
@@ -26,8 +28,8 @@ def run(tmp_path):
         yield folder
 
 
-def open_cell(folder, about=ABOUT, wanted=WANTED):
-    return folder.cell(about, "cell", wanted)
+def open_cell(folder, facts=FACTS, keys=KEYS):
+    return folder.cell(facts, "cell", keys)
 
 
 def results(folder):
@@ -36,33 +38,33 @@ def results(folder):
 
 def add(cell, *rows):
     for each in rows:
-        asyncio.run(cell.add_completion({key: value for key, value in each.items() if key != "correct"}))
+        asyncio.run(cell.add_completion(replace(each, correct=None)))
         asyncio.run(cell.add_result(each))
 
 
 def test_what_was_added_is_found_again(run):
-    add(open_cell(run), row("a", 0, logp=float("-inf")), row("b", 1))
+    add(open_cell(run), result("a", 0, logp=float("-inf")), result("b", 1))
     again = open_cell(run)
     assert again.done.keys() == {("a", 0), ("b", 1)}
-    assert again.done["a", 0]["logp"] == "-inf"
+    assert again.done["a", 0].logp == float("-inf")
     assert not again.sampled
     assert json.loads(results(run).read_text().splitlines()[0])["text"] == "é\n\udc80"
 
 
 @pytest.mark.parametrize("kept", range(1, 60, 7))
 def test_a_torn_last_line_is_cut_off(run, kept):
-    add(open_cell(run), row("a", 0))
+    add(open_cell(run), result("a", 0))
     whole = results(run).read_bytes()
     results(run).write_bytes(whole + whole[:kept])
     cell = open_cell(run)
     assert cell.done.keys() == {("a", 0)}
-    add(cell, row("b", 0))
+    add(cell, result("b", 0))
     assert open_cell(run).done.keys() == {("a", 0), ("b", 0)}
     assert results(run).read_bytes().startswith(whole)
 
 
 def test_a_broken_line_before_the_last_is_named(run):
-    add(open_cell(run), row("a", 0), row("a", 1))
+    add(open_cell(run), result("a", 0), result("a", 1))
     first, second = results(run).read_bytes().splitlines(keepends=True)
     results(run).write_bytes(first[:20] + b"\n" + second)
     with pytest.raises(SettingError, match=r"results.jsonl:1 is no result .*: delete the line, and its completion"):
@@ -72,34 +74,34 @@ def test_a_broken_line_before_the_last_is_named(run):
 
 def test_a_completion_that_is_not_graded_yet_is_kept(run):
     cell = open_cell(run)
-    asyncio.run(cell.add_completion({"id": "a", "seed": 0, "text": "4", "error": None}))
-    add(cell, row("b", 0))
+    asyncio.run(cell.add_completion(Result(id="a", seed=0, text="4")))
+    add(cell, result("b", 0))
     again = open_cell(run)
-    assert again.sampled["a", 0]["text"] == "4"
+    assert again.sampled["a", 0].text == "4"
     assert again.sampled.keys() == {("a", 0)}
-    asyncio.run(again.add_result(row("a", 0)))
+    asyncio.run(again.add_result(result("a", 0)))
     again.close()
     assert not (run.path / "cells" / "cell" / "completions.jsonl").exists()
 
 
 def test_what_failed_is_tried_again_and_a_text_is_not_sampled_again(run):
     cell = open_cell(run)
-    asyncio.run(cell.add_result(row("a", 0, error="the model returned NaN")))
-    add(cell, row("b", 0), row("b", 1, error="the grader broke"))
+    asyncio.run(cell.add_result(result("a", 0, error="the model returned NaN")))
+    add(cell, result("b", 0), result("b", 1, error="the grader broke"))
     again = open_cell(run)
     assert again.done.keys() == {("b", 0)}
     assert again.sampled.keys() == {("b", 1)}
     assert results(run).read_text().count("\n") == 1
 
 
-def test_what_failed_outside_what_is_wanted_stays(run):
-    asyncio.run(open_cell(run).add_result(row("a", 1, error="no")))
-    assert open_cell(run, wanted={("a", 0)}).done["a", 1]["error"] == "no"
+def test_what_failed_and_is_not_asked_for_stays(run):
+    asyncio.run(open_cell(run).add_result(result("a", 1, error="no")))
+    assert open_cell(run, keys={("a", 0)}).done["a", 1].error == "no"
 
 
 def test_a_cell_may_grow_and_never_shrinks(run):
     open_cell(run)
-    open_cell(run, {**ABOUT, "seeds": [0], "problems": 7})
+    open_cell(run, replace(FACTS, seeds=(0,), problems=7))
     about = json.loads((run.path / "cells" / "cell" / "cell.json").read_text())
     assert (about["seeds"], about["problems"]) == ([0, 1], 7)
 
@@ -107,11 +109,11 @@ def test_a_cell_may_grow_and_never_shrinks(run):
 def test_run_json_tells_of_every_process(tmp_path):
     for word in ("first", "second"):
         with RunFolder(tmp_path) as folder:
-            folder.record({"argv": [word]})
-            folder.record({"argv": [word], "bound": float("inf")})  # once more is known
+            folder.record(RunFacts(argv=(word,)))
+            folder.record(RunFacts(argv=(word,), engines={"m": float("inf")}))  # once more is known
     told = json.loads((tmp_path / "run.json").read_text())
-    assert (told["format"], told["argv"], told["bound"]) == (1, ["first"], "inf")
-    assert told["resumed"] == [{"argv": ["second"], "bound": "inf"}]
+    assert (told["format"], told["argv"], told["engines"]) == (1, ["first"], {"m": "inf"})
+    assert [(again["argv"], again["engines"]) for again in told["resumed"]] == [(["second"], {"m": "inf"})]
 
 
 def test_one_process_at_a_time(run):
@@ -141,9 +143,9 @@ def test_folders_of_something_else_are_refused(tmp_path):
     with pytest.raises(SettingError, match="holds other files and no run: give a new folder"), RunFolder(tmp_path):
         pass
     for text, message in (
-        ("{", "cannot be read"),
-        ('{"format": 2}', "is not of format 1"),
-        ("[]", "is not of format 1"),
+        ("{", "run.json cannot be read: Expecting"),
+        ('{"format": 2}', "has format 2, and this powercut reads up to 1: update powercut"),
+        ("[]", "run.json cannot be read: it is no JSON object"),
     ):
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(SettingError, match=message), RunFolder(tmp_path):

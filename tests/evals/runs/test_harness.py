@@ -11,11 +11,13 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 import powercut as pc
 from powercut.errors import EngineError, PowercutError
 from powercut.evals.problem import Grade, Problem
+from powercut.evals.runs.benchmarks import Benchmark
 from powercut.evals.runs.folder import RunFolder
 from powercut.evals.runs.harness import Harness
-from powercut.evals.runs.plan import Benchmark, Cell, choices, sampler_seed
+from powercut.evals.runs.plan import Cell, sampler_seed, variants
 from powercut.evals.styles import STYLES, make_prompt
-from powercut.evals.tasks import Task, read_question
+from powercut.evals.tasks.task import Task, read_question
+from powercut.records import RunFacts
 from tests.cli.fake import FakeEngine, LetterText
 
 SHORT = {"max_new_tokens": 6, "blocks": 2, "steps": 2}
@@ -40,15 +42,15 @@ def benchmark(*questions, grade=right, name="letters"):
 
 
 def cell(task=None, sampler="entropy-cut", seeds=2, matched=None, **settings):
-    [choice] = choices([sampler], {name: [value] for name, value in settings.items()}, SHORT)
-    return Cell(task or benchmark(), "fake", sampler, choice.sampler, "base", seeds, matched=matched)
+    [variant] = variants([sampler], {name: [value] for name, value in settings.items()}, SHORT)
+    return Cell(task or benchmark(), "fake", sampler, variant.sampler, "base", seeds, matched=matched)
 
 
 def run(folder, *cells, engine=None, **options):
     """The rows of each cell, after a run."""
     seen = []
     with RunFolder(folder) as opened:
-        opened.record({})
+        opened.record(RunFacts())
         Harness(engine or Engine(), opened, cells, lambda *told: seen.append(told), **options).run()
     run.seen = seen
     return [rows(folder, each) for each in cells]
@@ -192,9 +194,9 @@ def test_a_disk_that_is_full_ends_the_run_and_loses_nothing(tmp_path):
     assert len(found) == 60
 
 
-def test_choices_are_all_combinations_of_what_a_sampler_has():
+def test_variants_are_all_combinations_of_what_a_sampler_has():
     settings = {"alpha": ["2", "4"], "beta": ["1", "2"], "max_new_tokens": ["16"]}
-    found = choices(["standard", "low-temperature", "entropy-cut"], settings, {"alpha": 3, "top_k": 7})
+    found = variants(["standard", "low-temperature", "entropy-cut"], settings, {"alpha": 3, "top_k": 7})
     assert [each.name for each in found] == ["standard", *["low-temperature"] * 2, *["entropy-cut"] * 4]
     assert {(c.sampler.alpha, c.sampler.beta) for c in found if c.name == "entropy-cut"} == {
         (2, 1),
@@ -206,9 +208,9 @@ def test_choices_are_all_combinations_of_what_a_sampler_has():
     with pytest.raises(
         pc.SettingError, match="--steps is a setting of entropy-cut, uniform-cut: not among the samplers"
     ):
-        choices(["standard"], {"steps": ["1"]}, {}, spell=lambda name: f"--{name}")
+        variants(["standard"], {"steps": ["1"]}, {}, spell=lambda name: f"--{name}")
     with pytest.raises(pc.SettingError, match="there is no sampler 'entropy'"):
-        choices(["entropy"], {}, {})
+        variants(["entropy"], {}, {})
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path):

@@ -8,8 +8,7 @@ import textwrap
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from powercut.evals.graders.number import NO_ANSWER
-from powercut.evals.problem import Grade, Problem
+from powercut.evals.problem import NO_ANSWER, Grade, Problem
 
 PASSED = "powercut: every check passed"
 """What a check program prints last, and only then: an exit status of 0 is one call of ``exit`` away."""

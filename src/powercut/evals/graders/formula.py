@@ -17,8 +17,7 @@ from typing import Any
 from powercut.errors import SettingError
 from powercut.evals.data import INSTALL
 from powercut.evals.graders.extract import boxed, stated_math
-from powercut.evals.graders.number import NO_ANSWER
-from powercut.evals.problem import Grade, Problem
+from powercut.evals.problem import NO_ANSWER, Grade, Problem
 
 SECONDS = 5
 """Processor time of one comparison: ample for any answer that a person would write, and the same on a busy machine."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from powercut.evals.graders.extract import boxed, plain, stated
-from powercut.evals.graders.number import NO_ANSWER
-from powercut.evals.problem import LETTERS, Grade, Problem
+from powercut.evals.problem import LETTERS, NO_ANSWER, Grade, Problem
 
 _OPEN, _CLOSE = r"[\s*_$\"'`({\[]*", r"[*_$\"'`)}\]]*"
 _NAME = r"(?i:(?:the\s+)?(?:option|choice|answer|letter)\b[\s:]*)"

@@ -1,13 +1,11 @@
-r"""Graders of numbers: from a problem and a completion's text to a Grade. Pure and fast, whatever the text."""
+"""The grader of numbers. Pure and fast, whatever the text."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
 from powercut.evals.graders.extract import boxed, boxed_number, last_number, marked
-from powercut.evals.problem import Grade, Problem
-
-NO_ANSWER = "no answer in the text"
+from powercut.evals.problem import NO_ANSWER, Grade, Problem
 
 
 def grade_number(problem: Problem, text: str) -> Grade:

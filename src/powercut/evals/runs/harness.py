@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import inspect_ai
@@ -21,36 +20,21 @@ from inspect_ai.model import (
 )
 from inspect_ai.scorer import CORRECT, INCORRECT, Score, Scorer, Target, accuracy, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
-from inspect_ai.util import OutputLimitExceededError, sandbox
 
 import powercut.integrations.inspect  # noqa: F401  # registers it with Inspect
 from powercut.engines.protocol import Engine
-from powercut.errors import PowercutError
-from powercut.evals.graders.code import Execution
+from powercut.errors import PowercutError, one_line
 from powercut.evals.problem import Problem
+from powercut.evals.runs.docker_sandbox import DOCKER, run_in_docker
 from powercut.evals.runs.folder import Key, RunFolder
 from powercut.evals.runs.plan import Cell, sampler_seed
 from powercut.evals.styles import STYLES, make_prompt
+from powercut.records import Result, as_result
+from powercut.strict_json import strict
 
 T = TypeVar("T")
-Watch = Callable[[Cell, dict[str, Any] | None], None]
+Watch = Callable[[Cell, Result | None], None]
 """Called with a cell when one of its completions begins (None), and with the result when it ends."""
-
-_FACTS = (
-    "logp",
-    "entropy",
-    "tokens",
-    "finished",
-    "acceptance",
-    "steps",
-    "tokens_decoded",
-    "tokens_prefilled",
-    "seconds",
-)
-
-_DOCKER = ("docker", str(Path(__file__).with_name("docker-sandbox.yaml")))
-_SECONDS = 10
-"""For a program to end in the sandbox."""
 
 _TASKS_AT_ONCE = 2
 """While the last completions of a cell end, the first of the next begin: the engine stays full."""
@@ -65,7 +49,7 @@ class Harness:
     def __init__(
         self, engine: Engine, folder: RunFolder, cells: Sequence[Cell], watch: Watch, concurrency: int | None = None
     ) -> None:
-        self.files = {cell: folder.cell(cell.about, cell.name, frozenset(cell.completions())) for cell in cells}
+        self.files = {cell: folder.cell(cell.facts, cell.name, frozenset(cell.completions())) for cell in cells}
         self._engine, self._folder, self._watch = engine, folder, watch
         self._concurrency = concurrency
         self._sampling: set[asyncio.Future[Any]] = set()
@@ -74,9 +58,9 @@ class Harness:
     def missing(self, cell: Cell) -> list[Key]:
         """The completions of a cell that are to be drawn, or drawn again after an error."""
         done = self.files[cell].done
-        return [key for key in cell.completions() if key not in done or done[key]["error"] is not None]
+        return [key for key in cell.completions() if key not in done or done[key].error is not None]
 
-    def results(self, cell: Cell) -> list[dict[str, Any]]:
+    def results(self, cell: Cell) -> list[Result]:
         """What is in the folder of the completions of a cell, without their texts."""
         done = self.files[cell].done
         return [done[key] for key in cell.completions() if key in done]
@@ -122,13 +106,13 @@ class Harness:
 
     def _possible(self, cell: Cell) -> list[Key]:
         """What is missing, less what waits for the cost of a completion that failed in its turn."""
-        wanted = self.missing(cell)
+        missing = self.missing(cell)
         if cell.matched is None:
-            return wanted
+            return missing
         costs = self.files[cell.matched].done
-        return [key for key in wanted if key in costs and costs[key]["error"] is None]
+        return [key for key in missing if key in costs and costs[key].error is None]
 
-    def _task(self, cell: Cell, wanted: Sequence[Key]) -> inspect_ai.Task:
+    def _task(self, cell: Cell, keys: Sequence[Key]) -> inspect_ai.Task:
         problems = {problem.id: problem for problem in cell.bench.problems}
         samples = [
             Sample(
@@ -137,7 +121,7 @@ class Harness:
                 id=f"{problem} #{seed}",
                 metadata={"problem": problem, "seed": seed},
             )
-            for problem, seed in wanted
+            for problem, seed in keys
         ]
         return inspect_ai.Task(
             dataset=MemoryDataset(samples, name=cell.bench.name),
@@ -145,8 +129,8 @@ class Harness:
             scorer=_scorer(self, cell, problems),
             model=self._model(cell),
             name=cell.name,
-            sandbox=_DOCKER if cell.bench.task.runs_code and cell.bench.execute is None else None,
-            metadata=cell.about,
+            sandbox=DOCKER if cell.bench.task.runs_code and cell.bench.execute is None else None,
+            metadata=strict(cell.facts),
         )
 
     def _model(self, cell: Cell) -> Model:
@@ -160,7 +144,7 @@ class Harness:
             chat=STYLES[cell.style].chat,
             **settings,
         )
-        model.model_args = {"sampler": cell.sampler, **cell.identity["settings"]}  # for the log: not the engine
+        model.model_args = {"sampler": cell.sampler, **cell.facts.settings}  # for the log: not the engine
         return model
 
     async def sample(self, cell: Cell, state: TaskState, generate: Generate) -> TaskState:
@@ -170,49 +154,46 @@ class Harness:
         file = self.files[cell]
         self._watch(cell, None)
         if key in file.sampled:
-            state.output = ModelOutput.from_content(cell.model, file.sampled[key]["text"])
+            state.output = ModelOutput.from_content(cell.model, file.sampled[key].text or "")
             return state
         asked: dict[str, Any] = {"seed": sampler_seed(cell.bench.name, *key)}
         if cell.matched is not None:
-            asked["extra_body"] = {"budget": self.files[cell.matched].done[key]["tokens_decoded"]}
+            asked["extra_body"] = {"budget": self.files[cell.matched].done[key].tokens_decoded}
         try:
             state = await self._cancellable(generate(state, **asked))
         except Exception as error:
             self._check()
-            await self._keep(cell, file.add_result, _failed(_place(cell, key), error))
+            await self._keep(cell, file.add_result, _failed(Result(**_place(cell, key)), error))
             raise
         facts = state.output.metadata or {}
-        row = {name: facts[name] for name in _FACTS}
-        extra = {"log_z": facts.get("log_z"), "sampler_seed": facts["seed"], "text": state.output.completion}
-        await self._keep(cell, file.add_completion, {**_place(cell, key), **row, **extra, "error": None})
+        own = {**_place(cell, key), "sampler_seed": facts["seed"], "text": state.output.completion}
+        await self._keep(cell, file.add_completion, as_result({**facts, **own}))
         return state
 
     async def grade(self, cell: Cell, state: TaskState, problem: Problem) -> Score:
         """Grade a completion and write the result."""
         file, key = self.files[cell], _key(state)
-        row = file.sampled[key]
+        sampled = file.sampled[key]
         try:
-            verdict = await cell.bench.task.score(problem, row["text"], cell.bench.execute or _in_sandbox)
+            verdict = await cell.bench.task.score(problem, sampled.text or "", cell.bench.execute or run_in_docker)
         except Exception as error:
-            await self._keep(cell, file.add_result, _failed(row, error))
+            await self._keep(cell, file.add_result, _failed(sampled, error))
             raise
-        grade = {"correct": verdict.correct, "answer": verdict.answer, "reason": verdict.reason}
-        await self._keep(cell, file.add_result, {**row, **grade})
+        graded = replace(sampled, correct=verdict.correct, answer=verdict.answer, reason=verdict.reason)
+        await self._keep(cell, file.add_result, graded)
         return Score(value=CORRECT if verdict.correct else INCORRECT, answer=verdict.answer, explanation=verdict.reason)
 
-    async def _keep(
-        self, cell: Cell, write: Callable[[dict[str, Any]], Coroutine[Any, Any, None]], row: dict[str, Any]
-    ) -> None:
-        """Write a row. What cannot be kept is not worth sampling: a failure to write ends the run."""
+    async def _keep(self, cell: Cell, write: Callable[[Result], Coroutine[Any, Any, None]], result: Result) -> None:
+        """Write a result. What cannot be kept is not worth sampling: a failure to write ends the run."""
         try:
-            await write(row)
+            await write(result)
         except PowercutError as error:
             self._failure = self._failure or error
             for work in self._sampling:
                 work.cancel()
             raise
-        if "correct" in row:
-            self._watch(cell, row)
+        if result.correct is not None:
+            self._watch(cell, result)
 
     async def _cancellable(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(work)
@@ -246,16 +227,6 @@ def _scorer(harness: Harness, cell: Cell, problems: dict[str, Problem]) -> Score
     return score
 
 
-async def _in_sandbox(program: str) -> Execution:
-    try:
-        run = await sandbox().exec(["python3", "-"], input=program, timeout=_SECONDS, timeout_retry=False)
-    except TimeoutError:
-        return Execution(None, "", "", f"it did not end within {_SECONDS} s")
-    except OutputLimitExceededError:
-        return Execution(None, "", "", "it wrote too much")
-    return Execution(run.returncode, run.stdout, run.stderr)
-
-
 def _input(cell: Cell, problem: Problem) -> str | list[ChatMessage]:
     prompt = make_prompt(STYLES[cell.style], cell.bench.task.kind, problem)
     if isinstance(prompt, str):
@@ -273,8 +244,6 @@ def _place(cell: Cell, key: Key) -> dict[str, Any]:
     return {**names, "id": key[0], "seed": key[1]}
 
 
-def _failed(row: dict[str, Any], error: Exception) -> dict[str, Any]:
-    known = isinstance(error, PowercutError)
-    reason = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
-    nothing = dict.fromkeys((*_FACTS, "log_z", "sampler_seed"))
-    return {**nothing, "text": "", **row, "correct": False, "answer": None, "reason": None, "error": reason}
+def _failed(result: Result, error: Exception) -> Result:
+    reason = one_line(error if isinstance(error, PowercutError) else f"{type(error).__name__}: {error}", 1000)
+    return replace(result, correct=False, error=reason)

@@ -1,4 +1,4 @@
-"""What a run consists of: a cell for each task, model, sampler and choice of settings."""
+"""What a run consists of: a cell for each task, model, sampler and variant of its settings."""
 
 from __future__ import annotations
 
@@ -7,47 +7,24 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from powercut.engines.protocol import Engine
 from powercut.errors import SettingError
-from powercut.evals.graders.code import Execute
-from powercut.evals.problem import Problem
+from powercut.evals.runs.benchmarks import Benchmark
 from powercut.evals.runs.folder import Key
-from powercut.evals.tasks import Task
-from powercut.records import strict
+from powercut.evals.styles import STYLES, choose_style
+from powercut.records import CellFacts
 from powercut.samplers import SAMPLERS, Sampler
 from powercut.samplers.named import build_sampler, owners_of
+from powercut.strict_json import strict
 
 BEST_OF_N = "best-of-n"
 
 
 @dataclass(frozen=True, eq=False)
-class Benchmark:
-    """A task with its problems at hand.
-
-    ``data`` is the file they come from and its hash, None for the task's own. ``execute`` runs the programs of a task
-    that grades by them; without it they run in Inspect's docker sandbox.
-    """
-
-    task: Task
-    problems: Sequence[Problem]
-    data: Mapping[str, Any] | None = None
-    execute: Execute | None = None
-
-    @property
-    def name(self) -> str:
-        """The task's."""
-        return self.task.name
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """The settings that the task was published with."""
-        return {"alpha": self.task.alpha, "max_new_tokens": self.task.max_new_tokens}
-
-
-@dataclass(frozen=True, eq=False)
-class Choice:
+class Variant:
     """A sampler with its name; best-of-n may be matched in cost to the sampler called ``match``."""
 
     name: str
@@ -55,13 +32,13 @@ class Choice:
     match: str | None = None
 
 
-def choices(
+def variants(
     samplers: Sequence[str],
     settings: Mapping[str, Sequence[Any]],
     defaults: Mapping[str, Any],
     match: str | None = None,
     spell: Callable[[str], str] = str,
-) -> list[Choice]:
+) -> list[Variant]:
     """Every sampler with every combination of the values that ``settings`` gives for settings it has.
 
     ``defaults`` hold for settings that are not given; ``match`` is the sampler whose cost best-of-n may spend.
@@ -75,7 +52,7 @@ def choices(
             raise SettingError(f"{spell(setting)} is a setting of {owners}: not among the samplers here")
     if match is not None:
         _check_match(match, samplers, settings, spell)
-    found: dict[tuple[str, str], Choice] = {}
+    found: dict[tuple[str, str], Variant] = {}
     for name in samplers:
         has = SAMPLERS[name].__dataclass_fields__
         given = {setting: values for setting, values in settings.items() if setting in has}
@@ -83,13 +60,13 @@ def choices(
         for values in itertools.product(*given.values()):
             sampler = build_sampler(name, {**own, **dict(zip(given, values, strict=True))}, spell)
             matched = match if name == BEST_OF_N else None
-            found.setdefault((name, repr(sampler)), Choice(name, sampler, matched))
+            found.setdefault((name, repr(sampler)), Variant(name, sampler, matched))
     return list(found.values())
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """Completions of one task by one model, drawn by one sampler with one choice of settings.
+    """Completions of one task by one model, drawn by one sampler with one variant of its settings.
 
     ``style`` is the name of the prompt style and ``seeds`` the number of completions of each problem. ``dtype`` is the
     model's, where the user chose one. ``matched`` is the cell whose cost on each problem and seed best-of-n may spend.
@@ -105,40 +82,80 @@ class Cell:
     matched: Cell | None = None
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """All that changes a completion or its grade. Seeds and problems are not in it: a cell may grow by more."""
-        found: dict[str, Any] = {
-            "task": self.bench.name,
-            "model": self.model,
-            "sampler": self.sampler,
-            "settings": strict(asdict(self.settings)),
-            "data": self.bench.data and {"sha256": self.bench.data["sha256"]},  # wherever the file lies
-            "prompt_style": self.style,
-        }
-        if self.dtype is not None:
-            found["dtype"] = self.dtype
-        if self.matched is not None:
-            found["matched"] = self.matched.name
-        return found
+    def facts(self) -> CellFacts:
+        """What cell.json says."""
+        return CellFacts(
+            task=self.bench.name,
+            model=self.model,
+            sampler=self.sampler,
+            settings=strict(asdict(self.settings)),
+            problems=len(self.bench.problems),
+            seeds=tuple(range(self.seeds)),
+            data=self.bench.data,
+            prompt_style=self.style,
+            dtype=self.dtype,
+            matched=None if self.matched is None else self.matched.name,
+        )
 
     @property
     def name(self) -> str:
-        """Readable, and unlike that of any other cell: the name of its folder."""
-        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]
-        model = re.sub(r"[^\w.-]+", "-", self.model.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "model"
-        return f"{self.bench.name}--{model}--{self.sampler}--{digest}"
+        """The name of its folder: readable, and another for whatever else changes a completion or its grade.
 
-    @property
-    def about(self) -> dict[str, Any]:
-        """What cell.json says."""
-        size = {"seeds": list(range(self.seeds)), "problems": len(self.bench.problems)}
-        return {**self.identity, "data": self.bench.data, **size}
+        Seeds and problems are not in it: a cell may grow by more.
+        """
+        facts = self.facts
+        own: dict[str, Any] = {
+            "task": facts.task,
+            "model": facts.model,
+            "sampler": facts.sampler,
+            "settings": facts.settings,
+            "data": facts.data and {"sha256": facts.data["sha256"]},  # wherever the file lies
+            "prompt_style": facts.prompt_style,
+        }
+        if facts.dtype is not None:
+            own["dtype"] = facts.dtype
+        if facts.matched is not None:
+            own["matched"] = facts.matched
+        digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
+        model = re.sub(r"[^\w.-]+", "-", self.model.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "model"
+        return f"{facts.task}--{model}--{facts.sampler}--{digest}"
 
     def completions(self) -> Iterator[Key]:
         """The completions it should have: every problem once, then every problem with the next seed."""
         for seed in range(self.seeds):
             for problem in self.bench.problems:
                 yield problem.id, seed
+
+
+def make_cells(
+    chosen: Mapping[Benchmark, Sequence[Variant]],
+    model: str,
+    engine: Engine,
+    *,
+    style: str | None,
+    seeds: int,
+    dtype: str | None = None,
+) -> list[Cell]:
+    """The cells of one model, in order; a best-of-n that is matched to a sampler has one for each cell of that."""
+    if engine.text is None:
+        raise SettingError("this engine has no tokenizer: benchmarks need a model that reads text")
+    style = choose_style(style, f"{model} {engine.name}", engine.text.has_chat_template)
+    cells = []
+    for bench, several in chosen.items():
+        stop = STYLES[style].stop.get(bench.task.kind, ())
+        made: list[Cell] = []
+        for variant in several:
+            if variant.match is None:
+                sampler = replace(variant.sampler, stop=(*variant.sampler.stop, *stop))
+                made.append(Cell(bench, model, variant.name, sampler, style, seeds, dtype))
+        matched = [
+            replace(cell, sampler=each.name, settings=replace(each.sampler, stop=cell.settings.stop), matched=cell)
+            for each in several
+            for cell in made
+            if each.match == cell.sampler
+        ]
+        cells += [*made, *matched]
+    return cells
 
 
 def sampler_seed(task: str, problem: str, seed: int) -> int:

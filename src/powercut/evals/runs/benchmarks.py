@@ -1,4 +1,4 @@
-"""From names to a plan: tasks with their problems, and the cells of a model."""
+"""Tasks with their problems at hand, from the names and files of a command."""
 
 from __future__ import annotations
 
@@ -6,20 +6,43 @@ import hashlib
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from powercut.engines.protocol import Engine
 from powercut.errors import SettingError, did_you_mean
 from powercut.evals.graders.code import Execute
-from powercut.evals.runs.plan import Benchmark, Cell, Choice
-from powercut.evals.runs.sandbox import LocalSandbox
-from powercut.evals.styles import STYLES, choose_style
+from powercut.evals.problem import Problem
 from powercut.evals.tasks import TASKS
+from powercut.evals.tasks.task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """A task with its problems.
+
+    ``data`` is the file they come from and its hash, None for the task's own. ``execute`` runs the programs of a task
+    that grades by them; without it they run in Inspect's docker sandbox.
+    """
+
+    task: Task
+    problems: Sequence[Problem]
+    data: Mapping[str, Any] | None = None
+    execute: Execute | None = None
+
+    @property
+    def name(self) -> str:
+        """The task's."""
+        return self.task.name
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The settings that the task was published with."""
+        return {"alpha": self.task.alpha, "max_new_tokens": self.task.max_new_tokens}
 
 
 def load_benchmarks(
-    names: Sequence[str], files: Sequence[str], limit: int | None, local: LocalSandbox | None
+    names: Sequence[str], files: Sequence[str], limit: int | None, local: Execute | None
 ) -> list[Benchmark]:
     """The tasks called ``names`` with their first ``limit`` problems (None: all).
 
@@ -36,39 +59,6 @@ def load_benchmarks(
     if local is None and any(TASKS[name].runs_code for name in names):
         _check_docker()
     return [_load(name, data.get(name), limit, local) for name in names]
-
-
-def make_cells(
-    chosen: Mapping[Benchmark, Sequence[Choice]],
-    model: str,
-    engine: Engine,
-    *,
-    style: str | None,
-    seeds: int,
-    dtype: str | None = None,
-) -> list[Cell]:
-    """The cells of one model, in order; a best-of-n that is matched to a sampler has one for each cell of that."""
-    if engine.text is None:
-        raise SettingError("this engine has no tokenizer: benchmarks need a model that reads text")
-    style = choose_style(style, f"{model} {engine.name}", engine.text.has_chat_template)
-    cells = []
-    for bench, choices in chosen.items():
-        stop = STYLES[style].stop.get(bench.task.kind, ())
-        made: list[tuple[Choice, Cell]] = []
-        for choice in choices:
-            sampler = replace(choice.sampler, stop=(*choice.sampler.stop, *stop))
-            base = Cell(bench, model, choice.name, sampler, style, seeds, dtype)
-            if choice.match is None:
-                made.append((choice, base))
-        matched = [
-            replace(cell, sampler=choice.name, settings=replace(choice.sampler, stop=cell.settings.stop), matched=cell)
-            for choice in choices
-            if choice.match is not None
-            for other, cell in made
-            if other.name == choice.match
-        ]
-        cells += [*(cell for _, cell in made), *matched]
-    return cells
 
 
 def _files(names: Sequence[str], files: Sequence[str]) -> dict[str, Path]:

@@ -1,0 +1,103 @@
+"""A request in another framework's words, as a sampler with its settings, messages and a seed.
+
+What Inspect, lm-evaluation-harness and OpenAI's clients ask for has other names; it is used, told of once as not used,
+or refused. Fields that are not named here say nothing of sampling, and are passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from powercut.errors import SettingError
+from powercut.samplers import Sampler
+from powercut.samplers.named import build_sampler
+from powercut.text import Message
+
+logger = logging.getLogger(__name__)
+
+_LENGTH = ("max_tokens", "max_completion_tokens", "max_gen_toks")
+_STOP = ("stop", "stop_seqs", "until")
+_DECIDED = ("temperature", "top_p", "top_k", "min_p", "do_sample")
+"""What many tasks ask for, and what a sampler decides by itself."""
+
+_REFUSED = (
+    *("frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs"),
+    *("prompt_logprobs", "response_schema", "response_format", "modalities", "num_choices", "best_of"),
+)
+"""What no sampler of powercut can do."""
+_ONE = ("num_choices", "best_of")
+"""Of these, those whose 1 asks for nothing."""
+
+
+class SamplerFor:
+    """The sampler called ``name`` with ``settings``, and with what each request asks for besides.
+
+    ``remedy`` says where its settings are given, for a note. Raises SettingError for settings that cannot be used.
+    """
+
+    def __init__(self, name: str, settings: Mapping[str, Any], remedy: str) -> None:
+        self.name = name
+        self.plain = build_sampler(name, settings)
+        self._settings, self._remedy = dict(settings), remedy
+        self._told: set[str] = set()
+
+    def request(self, asked: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Sampler:
+        """The sampler for one request; ``settings`` are sampler settings that it carries in powercut's own words.
+
+        A length replaces ``max_new_tokens``, stops are added to the sampler's own. What the sampler decides by itself,
+        such as a temperature, is not used, which is logged once. Raises SettingError for what no sampler can do.
+        """
+        for name in _REFUSED:
+            value = asked.get(name)
+            if value is not None and value is not False and not (value == 1 and name in _ONE):
+                raise SettingError(f"{name} is not supported by powercut: leave it out")
+        for name in _DECIDED:
+            if asked.get(name) is not None and name not in self._told:
+                self._told.add(name)
+                what = f"{name}={asked[name]} is not used"
+                logger.warning("%s: the sampler %s decides it, by settings given %s", what, self.name, self._remedy)
+        own: dict[str, Any] = {}
+        if lengths := [asked[name] for name in _LENGTH if asked.get(name) is not None]:
+            own["max_new_tokens"] = lengths[0]
+        if stops := [stop for name in _STOP for stop in _listed(asked.get(name)) if stop]:
+            own["stop"] = [*self.plain.stop, *stops]
+        own |= settings or {}
+        return build_sampler(self.name, {**self._settings, **own}) if own else self.plain
+
+
+class Seeds:
+    """Seeds for requests: equal ones get other seeds each time, and the same ones in every run."""
+
+    def __init__(self) -> None:
+        self._asked: Counter[bytes] = Counter()
+
+    def next(self, prompt: Sequence[int], seed: int) -> int:
+        """A hash of ``seed``, of the prompt's tokens and of how many requests with both there have been."""
+        key = hashlib.sha256(f"{seed} {list(prompt)}".encode()).digest()
+        again = self._asked[key]
+        self._asked[key] += 1
+        return int.from_bytes(hashlib.sha256(key + again.to_bytes(8)).digest()[:8]) >> 11  # 53 bits: exact as JSON
+
+
+def read_messages(messages: Iterable[Mapping[str, Any]]) -> list[Message]:
+    """Chat messages, from ones whose content may be a list of parts with ``type`` and ``text``: one a line then.
+
+    Raises SettingError for tool results, images, audio and files. What a model thought to itself is left out.
+    """
+    read: list[Message] = []
+    for message in messages:
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if message["role"] == "tool" or any(part["type"] not in ("text", "reasoning") for part in parts):
+            raise SettingError("powercut reads text messages alone: no tool results, images, audio or files")
+        text = "\n".join(part["text"] for part in parts if part["type"] == "text")
+        read.append({"role": message["role"], "content": text})
+    return read
+
+
+def _listed(stop: Any) -> Sequence[Any]:
+    return [stop] if isinstance(stop, str | int) else stop or ()
