@@ -1,7 +1,7 @@
 """A request in another framework's words, as a sampler with its settings, messages and a seed.
 
-What Inspect, lm-evaluation-harness and OpenAI's clients ask for has other names; it is used, told of once as not used,
-or refused. Fields that are not named here say nothing of sampling, and are passed over.
+Inspect, lm-evaluation-harness and OpenAI's clients have names of their own for what they ask. Each is used, or noted
+once as not used, or refused. Fields that are not named here do not concern sampling, and are ignored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _REFUSED = (
 )
 """What no sampler of powercut can do."""
 _ONE = ("num_choices", "best_of")
-"""Of these, those whose 1 asks for nothing."""
+"""Those of _REFUSED for which 1 asks for nothing."""
 
 
 class SamplerFor:

@@ -79,7 +79,7 @@ class PowercutAPI(ModelAPI):
         self._engine, self._text = engine, engine.text
         self._seeds = Seeds()
         if config.max_connections is None and config.adaptive_connections is None:
-            # Inspect would feel its way up from 20, as for a service with unknown limits; it keeps this same object.
+            # Left alone Inspect begins with 20 and adapts, as for a service with unknown limits. It keeps this object.
             config.max_connections = self.max_connections()
         # Where it knows nothing of a model, Inspect makes another of it to ask, which would load the weights again.
         set_model_info(f"powercut/{model_name}", ModelInfo(model=model_name))

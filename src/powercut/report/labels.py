@@ -16,7 +16,7 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """The name of the cell's folder."""
 
     @property
     def facts(self) -> CellFacts:
@@ -122,7 +122,7 @@ def labels(cells: Sequence[Named]) -> list[str]:
 
 
 def _name_matched(facts: CellFacts, text: str, labels: dict[str, str]) -> str:
-    """Best-of-n may be given the cost of another cell, which is told by its name: call it what the report does."""
+    """``text`` with the label of the cell that best-of-n was matched to in place of that cell's name."""
     if facts.matched is None:
         return text
     return text.replace(facts.matched, labels.get(facts.matched, facts.matched).replace(" (", " ").replace(")", ""))

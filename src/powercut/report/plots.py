@@ -19,7 +19,7 @@ from powercut.report.summary import Ablation, Entry, Summary
 from powercut.report.tables import percent
 
 COLOURS = 8
-"""Of samplers: variables --s0 to --s7."""
+"""Colours that samplers have, the page's variables --s0 to --s7; further samplers share them."""
 
 _INK, _GRID, _HUES = "#fe0001", "#fe0002", [f"#fe001{i}" for i in range(COLOURS)]
 """Placeholders that matplotlib draws with; in the page they are variables, so that it can be light or dark."""
@@ -71,11 +71,11 @@ class Looks:
         return self.samplers.index(entry.facts.sampler) % COLOURS
 
     def colour(self, entry: Entry) -> str:
-        """Of the sampler."""
+        """The sampler's colour, as matplotlib is given it."""
         return _HUES[self.hue(entry)]
 
     def marker(self, model: str) -> str:
-        """Of the model."""
+        """The model's marker, as matplotlib is given it."""
         return _MARKERS[self.models.index(model) % len(_MARKERS)]
 
     def sign(self, model: str) -> str:
@@ -84,7 +84,7 @@ class Looks:
         return f"{'●■◆▼▲✚'[at % len(_MARKERS)]} {('──', '╌╌', '··', '–·')[at % len(_LINES)]}"
 
     def line(self, model: str) -> str:
-        """Of the model."""
+        """The model's line style, as matplotlib is given it."""
         return _LINES[self.models.index(model) % len(_LINES)]
 
 

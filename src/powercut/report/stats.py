@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 LEVEL = 0.95
-"""Of every interval."""
+"""Confidence level of every interval."""
 
 _EXACT = 20
 """With at most so many discordant problems the test enumerates: the chi-squared limit is too eager there."""

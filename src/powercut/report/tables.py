@@ -1,4 +1,4 @@
-"""The tables of a report, as texts; how they look is the business of Markdown, HTML and the terminal."""
+"""The tables of a report, as texts. markdown.py, page.html and cli/report.py lay them out."""
 
 from __future__ import annotations
 

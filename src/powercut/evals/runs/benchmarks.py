@@ -32,7 +32,7 @@ class Benchmark:
 
     @property
     def name(self) -> str:
-        """The task's."""
+        """The task's name on the command line."""
         return self.task.name
 
     @property
