@@ -1,14 +1,17 @@
 """The run folder: nothing finished is lost or read twice, whatever ends a process."""
 
 import asyncio
+import contextlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
+from filelock import FileLock
 
 from powercut.errors import PowercutError, SettingError
 from powercut.evals.runs.folder import Lines, RunFolder
@@ -168,3 +171,90 @@ def test_a_full_disk_is_one_line_and_leaves_whole_lines(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (tmp_path / "lines").read_bytes() == before
     assert os.listdir(tmp_path) == ["lines"]  # noqa: PTH208
+
+
+def test_what_another_process_wrote_before_the_lock_was_had_is_kept(tmp_path, monkeypatch):
+    with RunFolder(tmp_path) as folder:
+        folder.record(RunFacts(argv=("first",)))
+    lock, ran = FileLock.acquire, []
+
+    def acquire(self, *arguments, **options):
+        if not ran:
+            ran.append(True)
+            with RunFolder(tmp_path) as other:
+                other.record(RunFacts(argv=("second",)))
+        return lock(self, *arguments, **options)
+
+    monkeypatch.setattr("powercut.evals.runs.folder.FileLock.acquire", acquire)
+    with RunFolder(tmp_path) as folder:
+        folder.record(RunFacts(argv=("third",)))
+    assert [again["argv"] for again in json.loads((tmp_path / "run.json").read_text())["resumed"]] == [
+        ["second"],
+        ["third"],
+    ]
+
+
+def test_a_folder_that_is_refused_is_left_as_it_was_and_free(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(SettingError), RunFolder(tmp_path):
+        pass
+    assert os.listdir(tmp_path) == ["thesis.tex"]  # noqa: PTH208
+    (tmp_path / "thesis.tex").unlink()
+    for text in ("[]", '{"format": 1}'):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(SettingError) if text == "[]" else contextlib.nullcontext(), RunFolder(tmp_path):
+            pass
+
+
+def in_place_of_a_file(path):
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    (path / "x").write_text("")
+
+
+def in_place_of_a_folder(path):
+    shutil.rmtree(path, ignore_errors=True)
+    path.write_text("")
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("run.json", in_place_of_a_file),
+        ("run.json.tmp", in_place_of_a_file),
+        (".lock", in_place_of_a_file),
+        ("logs", in_place_of_a_folder),
+        ("cells", in_place_of_a_folder),
+        ("cells/cell", in_place_of_a_folder),
+        ("cells/cell/cell.json", in_place_of_a_file),
+        ("cells/cell/cell.json.tmp", in_place_of_a_file),
+        ("cells/cell/results.jsonl", in_place_of_a_file),
+        ("cells/cell/completions.jsonl", in_place_of_a_file),
+    ],
+)
+def test_folders_in_place_of_files_and_the_reverse_are_one_line(tmp_path, name, spoil):
+    def take_up():
+        with RunFolder(tmp_path / "run") as folder:
+            folder.record(RunFacts())
+            add(open_cell(folder), result("a", 0))
+
+    take_up()
+    spoil(tmp_path / "run" / name)
+    with pytest.raises(PowercutError) as error:
+        take_up()
+    assert str(tmp_path / "run") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_is_one_line_for_whole_files_too(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        folder.record(RunFacts(argv=("first",)))
+        before = (tmp_path / "run.json").read_bytes()
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+        try:
+            with pytest.raises(PowercutError, match=r"cannot write .*run\.json: "):
+                folder.record(RunFacts(argv=("second",)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "run.json").read_bytes() == before

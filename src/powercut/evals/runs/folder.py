@@ -15,9 +15,11 @@ process left of one is cut off. One process at a time writes to a run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,13 +48,18 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._before = self._read()
+            self._read()  # a folder of something else is refused before a lock file is put into it
             self._lock.acquire(timeout=0)
+            try:
+                self._before = self._read()  # another process may have written until now
+            except BaseException:
+                self._lock.release()
+                raise
         except Timeout:
             remedy = "wait for it, or give another folder"
             raise SettingError(f"{self.path} is in use by another powercut eval: {remedy}") from None
         except OSError as error:
-            raise SettingError(f"cannot write to {self.path}: {error.strerror or error}") from None
+            raise SettingError(f"cannot write to {error.filename or self.path}: {error.strerror or error}") from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,12 +81,16 @@ class RunFolder:
             again = {name: value for name, value in asdict(facts).items() if name not in ("format", "resumed")}
             run = replace(run, resumed=(*(run.resumed or ()), again))
         write_whole(self.path / "run.json", json_file(run))
+        for folder in (self.logs, self.path / "cells"):
+            with _one_line(folder):
+                folder.mkdir(exist_ok=True)
 
     def cell(self, facts: CellFacts, name: str, keys: Collection[Key]) -> CellFolder:
         """The folder of a cell, whose cell.json says ``facts``; ``keys`` are the completions it should have."""
         path = self.path / "cells" / name
-        path.mkdir(parents=True, exist_ok=True)
         file = path / "cell.json"
+        with _one_line(path):
+            path.mkdir(parents=True, exist_ok=True)
         if file.exists():  # of a run that is taken up again with fewer seeds or problems nothing is dropped
             before = read_cell(file)
             seeds = max(before.seeds or (), facts.seeds or (), key=len)
@@ -143,22 +154,19 @@ class Lines:
     def append(self, record: Any) -> None:
         """Add a line and wait until it is on the disk. PowercutError, with nothing added, if that fails."""
         data = _encode(record)
-        with self._lock:
-            try:
-                new = not self._path.exists()
-                with self._path.open("ab", buffering=0) as file:
-                    before = file.tell()
-                    try:
-                        if file.write(data) != len(data):
-                            raise OSError(28, "No space left on device")
-                        os.fsync(file)
-                    except BaseException:
-                        file.truncate(before)
-                        raise
-                if new:
-                    _sync_folder(self._path.parent)
-            except OSError as error:
-                raise PowercutError(f"cannot write {self._path}: {error.strerror}") from error
+        with self._lock, _one_line(self._path):
+            new = not self._path.exists()
+            with self._path.open("ab", buffering=0) as file:
+                before = file.tell()
+                try:
+                    if file.write(data) != len(data):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.fsync(file)
+                except BaseException:
+                    file.truncate(before)
+                    raise
+            if new:
+                _sync_folder(self._path.parent)
 
     def replace(self, lines: Iterable[bytes]) -> None:
         """Write these lines in place of all others, or none at all if that fails. No line: no file."""
@@ -166,32 +174,41 @@ class Lines:
         if data:
             write_whole(self._path, data)
         else:
-            self._path.unlink(missing_ok=True)
+            with _one_line(self._path):
+                self._path.unlink(missing_ok=True)
 
     def _cut_torn_line(self) -> None:
-        try:
+        with _one_line(self._path), contextlib.suppress(FileNotFoundError):
             data = self._path.read_bytes()
-        except FileNotFoundError:
-            return
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.truncate(self._path, whole)
+            whole = data.rfind(b"\n") + 1
+            if whole < len(data):
+                os.truncate(self._path, whole)
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
-    """Write a file so that at any moment either the old one or the new one is there."""
+    """Write a file so that at any moment either the old one or the new one is there; PowercutError if that fails."""
     draft = path.with_name(path.name + ".tmp")
-    with draft.open("wb") as file:
-        file.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    _sync_folder(path.parent)
+    with _one_line(path):
+        with draft.open("wb") as file:
+            file.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        _sync_folder(path.parent)
 
 
 def key_of(result: Result) -> Key:
     """The problem's id and the seed of a result."""
     return str(result.id), result.seed
+
+
+@contextlib.contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Raise PowercutError for what the system says of a path."""
+    try:
+        yield
+    except OSError as error:
+        raise PowercutError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _refuse(bad: BadLine) -> NoReturn:

@@ -22,6 +22,9 @@ from powercut.strict_json import strict
 
 BEST_OF_N = "best-of-n"
 
+_LONGEST_MODEL = 150
+"""Bytes of a model's name in that of a folder, which may have 255."""
+
 
 @dataclass(frozen=True, eq=False)
 class Variant:
@@ -118,6 +121,7 @@ class Cell:
             own["matched"] = facts.matched
         digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
         model = re.sub(r"[^\w.-]+", "-", self.model.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "model"
+        model = model.encode()[:_LONGEST_MODEL].decode(errors="ignore")
         return f"{facts.task}--{model}--{facts.sampler}--{digest}"
 
     def completions(self) -> Iterator[Key]:
