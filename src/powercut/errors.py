@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_INVISIBLE = re.compile(
+    r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters, marks that turn the direction of writing, and halves of characters."""
 
 
 class PowercutError(Exception):
@@ -26,6 +32,14 @@ def one_line(error: BaseException | str, limit: int = 240) -> str:
     """Put an error's text on one line of at most ``limit`` characters; its class name where it has none."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
+
+
+def visible(text: str) -> str:
+    """``text`` with JSON's escapes for control characters, which act on a terminal, and for lone surrogates.
+
+    Line ends and tabs stay.
+    """
+    return _INVISIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -21,6 +21,9 @@ from powercut.trace import read_only
 
 T = TypeVar("T")
 
+_DEEPEST = 50
+"""Lists and objects inside each other."""
+
 
 def json_line(value: Any) -> str:
     """A record as one line of strict JSON."""
@@ -134,7 +137,19 @@ def _number(name: str, value: Any) -> float:
 def _object(name: str, value: Any) -> dict[str, Any]:
     if type(value) is not dict:
         raise _wrong(name, "an object", value)
+    _check_inside(name, value)
     return value
+
+
+def _check_inside(name: str, value: Any, depth: int = 0) -> None:
+    """Raise ValueError for whole numbers that are no int64 or float, and for what is nested without end."""
+    if type(value) is int:
+        _whole(f"a number in {name}", value)
+    elif isinstance(value, dict | list):
+        if depth == _DEEPEST:
+            raise ValueError(f"{name} is nested more than {_DEEPEST} deep")
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_inside(name, item, depth + 1)
 
 
 def _items(read: Callable[[str, Any], Any]) -> Callable[[str, Any], tuple[Any, ...]]:

@@ -15,6 +15,7 @@ from rich.text import Text
 from powercut.cli.output import to_stdout
 from powercut.cli.progress import Display
 from powercut.engines.protocol import Usage
+from powercut.errors import visible
 from powercut.evals.runs.plan import Cell
 from powercut.records import Result
 from powercut.report.labels import labels
@@ -68,7 +69,7 @@ class EvalProgress(Display):
             size, done = self._size[cell], self._counts[cell]
             bar = ProgressBar(total=size, completed=done, width=20)
             figures = (f"{done}/{size}", str(self._running[cell]), self._share(cell), str(self._failed[cell] or ""))
-            table.add_row(Text(self._names[cell]), bar, *figures)
+            table.add_row(Text(visible(self._names[cell])), bar, *figures)
         more = [Text(f"and {len(busy) - _MOST} more", style="dim")] if len(busy) > _MOST else []
         return Group(Text(self._head()), *([table] if busy else []), *more)
 
@@ -97,7 +98,7 @@ def show_summary(results: Mapping[Cell, Sequence[Result]]) -> None:
     for at, column in enumerate(lines[0]):
         table.add_column(column, justify="left" if at < len(texts) else "right", no_wrap=at >= len(texts))
     for line in lines[1:]:
-        table.add_row(*map(Text, line))
+        table.add_row(*(Text(visible(text)) for text in line))
     Console().print(table)
 
 

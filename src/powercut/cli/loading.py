@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from powercut.errors import visible
+
 if TYPE_CHECKING:
     from powercut.engines.protocol import Engine
 
@@ -21,5 +23,5 @@ def load_engine(console: Console, model: str | None, options: dict[str, Any], mo
         return powercut.load(model, **options)
     with console.status("loading the model"):
         engine = powercut.load(model, **options)
-    console.print(engine.describe(), style="dim", markup=False, soft_wrap=True)
+    console.print(visible(engine.describe()), style="dim", markup=False, soft_wrap=True)
     return engine

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from powercut.errors import PowercutError, SettingError
+from powercut.errors import PowercutError, SettingError, visible
 from powercut.records import Completed, proposed
 from powercut.strict_json import json_line, strict
 from powercut.text import Text
@@ -22,13 +22,16 @@ Write = Callable[[str], None]
 
 def say(message: str) -> None:
     """One line for the user, on stderr."""
-    print(" ".join(message.split()), file=sys.stderr, flush=True)
+    print(visible(" ".join(message.split())), file=sys.stderr, flush=True)
 
 
 def to_stdout(text: str) -> None:
-    """Write to stdout at once. A reader that has gone away (``head``) ends the program silently."""
+    """Write to stdout at once. A reader that has gone away (``head``) ends the program silently.
+
+    A terminal shows control characters as escapes: a text by a model or a server must not act on it.
+    """
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
         sys.stdout.flush()
     except OSError as error:
         # What is still buffered can never be written: without this the interpreter complains of it at exit.

@@ -13,7 +13,7 @@ from powercut.cli.output import InOrder, TraceLog, Write, say
 from powercut.cli.progress import Progress, figures
 from powercut.cli.prompts import Asked, shorten
 from powercut.engines.protocol import Engine
-from powercut.errors import PowercutError
+from powercut.errors import PowercutError, visible
 from powercut.records import Completed
 from powercut.run import Failure, astream
 from powercut.samplers import Sampler
@@ -120,7 +120,7 @@ class Session:
         self._shown += 1
 
     def _remark(self, line: str) -> None:
-        self._console.print(line, style="dim", markup=False, soft_wrap=True)
+        self._console.print(visible(line), style="dim", markup=False, soft_wrap=True)
 
     def _report(self, failure: Failure) -> None:
         error = failure.error

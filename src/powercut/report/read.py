@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from powercut.errors import SettingError
+from powercut.errors import SettingError, visible
 from powercut.records import MEASURES, BadLine, CellFacts, Result, RunFacts, read_cell, read_results, read_run
 
 _FEW = 3
@@ -65,10 +65,10 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[CellResults], dict[Path, Ru
     found: dict[str, _Found] = {}
     notes: list[str] = []
     for folder in folders:
-        runs[folder] = _run(folder)
+        runs[folder] = _shown(_run(folder))
         for file in sorted(folder.glob("cells/*/cell.json")):
             try:
-                cell = found.setdefault(file.parent.name, _Found(read_cell(file)))
+                cell = found.setdefault(visible(file.parent.name), _Found(_shown(read_cell(file))))
             except SettingError as error:
                 notes.append(f"a cell is left out: {error}")
             else:
@@ -85,6 +85,19 @@ def _run(folder: Path) -> RunFacts:
         state = "has no run.json" if folder.is_dir() else "is no folder"
         raise SettingError(f"{folder} is not a run: it {state}; give the folder that powercut eval wrote")
     return facts
+
+
+def _shown(value: Any) -> Any:
+    """A record, or a value inside one, whose texts can be drawn and do nothing else."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {visible(key): _shown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_shown, value))
+    if isinstance(value, CellFacts | RunFacts):
+        return replace(value, **{each.name: _shown(getattr(value, each.name)) for each in fields(value)})
+    return value
 
 
 def _unfinished(cells: Sequence[CellResults], empty: Sequence[str]) -> list[str]:
