@@ -169,6 +169,48 @@ def test_names_cannot_break_the_page_or_the_tables(tmp_path):
     assert len(heads) == 3
 
 
+class Attributes(HTMLParser):
+    """Every tag with its attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [(tag, name, value) for name, value in attrs] or [(tag, None, None)]
+
+
+def test_no_text_of_a_run_folder_becomes_part_of_the_page(tmp_path):
+    evil = 'x" onload="alert(1)" y=\'z\' <script>alert(2)</script> </svg> id="a #fe0001 url(#p) \'>'
+    cells = [
+        about_cell(
+            evil, f"m/{model}{evil}", sampler + evil, {"alpha": 4.0, evil: v, "s": evil}, 3, 2, matched=f"m{evil}"
+        )
+        for model in "ab"
+        for sampler in ("entropy-cut", "best-of-n", evil)
+        for v in (1, 2, 3)
+    ]
+    for at, cell in enumerate(cells):
+        cell |= {"cell": f'cell{at}" onload="', "data": {"sha256": evil, "file": evil}, "dtype": evil}
+        cell["prompt_style"] = evil
+    folder = write_run(tmp_path / "run", cells)
+    facts = {"format": 1, "created": evil, "powercut": evil, "argv": [evil, evil], "git": {"commit": evil}}
+    (folder / "run.json").write_text(json.dumps(facts))
+    text = build([folder]).texts["html"]
+    assert not Page(text).open
+    found = Attributes(text).found
+    assert not [tag for tag, _, _ in found if tag in ("script", "iframe", "object", "embed", "link")]
+    assert not [name for _, name, _ in found if name and name.startswith("on")]
+    titles = {value for tag, name, value in found if name == "aria-label"}
+    assert f"Accuracy and decoded tokens over {evil}" in titles
+    words = " ".join(Page(text).words)
+    assert words.count(f"entropy-cut{evil}") > 10
+    assert "plot1-" not in words
+    assert words.count("#fe0001") == words.count("alert(2)")
+
+
 def test_labels_are_not_taken_for_mathematics_and_long_ones_leave_room(tmp_path):
     long = {f"setting_number_{i}": i for i in range(4)}
     settings = [{"stop": r"$\frac$", **long}, {"stop": "x", **dict.fromkeys(long, 9)}, {"stop": r"$\oops{$"}]

@@ -13,6 +13,8 @@ from powercut.report import plots
 from powercut.report.sections import Part, Section
 from powercut.report.summary import Ablation, Summary
 
+_ID = re.compile(r'(?:\bid="|href="#|url\(#)')
+
 
 def html(summary: Summary, sections: Sequence[Section], title: str, notes: Sequence[str]) -> str:
     """Tables and plots, in a light or a dark page as the reader's system has it."""
@@ -53,4 +55,4 @@ def _plots(part: Part, looks: plots.Looks) -> list[str]:
 
 def _own_ids(svg: str, prefix: str) -> str:
     """Names that no other plot of the page has."""
-    return re.sub(r'(\bid="|href="#|url\(#)', lambda match: match[0] + prefix, svg)
+    return plots.in_tags(svg, _ID, lambda found: found[0] + prefix)

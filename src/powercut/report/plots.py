@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import io
 import math
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -229,7 +230,12 @@ def _svg(figure: Figure, title: str) -> str:
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
-    for placeholder, variable in _VARIABLES.items():
-        svg = svg.replace(placeholder, f"var({variable})")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = in_tags(svg, re.compile("|".join(_VARIABLES)), lambda found: f"var({_VARIABLES[found[0]]})")
+    title = html.escape(title).replace("(#", "(&#35;")  # not what html.py takes for a reference
     return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+
+
+def in_tags(svg: str, pattern: re.Pattern[str], replace: Callable[[re.Match[str]], str]) -> str:
+    """``svg`` with the pattern replaced inside tags: texts may hold anything, and stay as they are."""
+    return re.sub(r"<[^>]*>", lambda tag: pattern.sub(replace, tag[0]), svg)
