@@ -60,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(f"error: {error}")
         except _UsageError as error:
             say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
+        except (KeyboardInterrupt, typer.Abort):  # where a command has nothing of its own to say of it
+            say("interrupted")
+            return 130
         return 2
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -27,10 +27,6 @@ from powercut.evals.styles import STYLES
 from powercut.evals.tasks import TASKS
 from powercut.models.converting import DEFAULT_MODEL
 from powercut.samplers import SAMPLERS
-
-if TYPE_CHECKING:
-    from powercut.evals.runs.plan import Cell
-    from powercut.records import Result
 
 _RUN = "The run"
 
@@ -136,7 +132,7 @@ def evaluate(
     )
     console = Console(stderr=True, quiet=quiet, highlight=False)
     options = given(device=device, dtype=dtype, slots=slots, context_length=context_length)
-    results: dict[Cell, list[Result]] = {}
+    harnesses: list[Harness] = []
     with RunFolder(out) as folder:
         facts = provenance(["powercut", *sys.argv[1:]])
         folder.record(facts)
@@ -149,17 +145,18 @@ def evaluate(
                 folder.record(facts)
                 cells = make_cells(chosen, each, engine, style=prompt, seeds=seeds, dtype=dtype)
                 progress = EvalProgress(console, engine.usage)
-                harness = Harness(engine, folder, cells, progress.observe, concurrency)
-                progress.start({cell: harness.results(cell) for cell in cells})
+                harnesses.append(Harness(engine, folder, cells, progress.observe, concurrency))
+                progress.start(harnesses[-1].results())
                 with progress:
-                    harness.run()
-                results |= {cell: harness.results(cell) for cell in cells}
+                    harnesses[-1].run()
         except KeyboardInterrupt:
-            say(f"interrupted: what is finished is in {out}, and the same command goes on from there")
+            kept = sum(len(done) for harness in harnesses for done in harness.results().values())
+            say(f"interrupted: {kept} completions are in {out}, and the same command goes on from there")
             raise typer.Exit(130) from None
+    results = {cell: done for harness in harnesses for cell, done in harness.results().items()}
     show_summary(results)
     say(f"powercut report {out} makes tables, tests and plots; inspect view --log-dir {out / 'logs'} shows the texts")
-    errors = [each.error for cell in results.values() for each in cell if each.error is not None]
+    errors = [each.error for done in results.values() for each in done if each.error is not None]
     if errors:
         say(f"error: {len(errors)} completions failed, the first with: {errors[0]}; the same command tries them again")
         raise typer.Exit(1)

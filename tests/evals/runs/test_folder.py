@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -85,6 +86,30 @@ def test_a_completion_that_is_not_graded_yet_is_kept(run):
     asyncio.run(again.add_result(result("a", 0)))
     again.close()
     assert not (run.path / "cells" / "cell" / "completions.jsonl").exists()
+
+
+def test_what_is_being_written_is_kept_although_nobody_waits_for_it(run, monkeypatch):
+    go = threading.Event()
+    append = Lines.append
+
+    def slow(self, record):
+        go.wait(timeout=60)
+        append(self, record)
+
+    async def cancelled(cell):
+        working = [asyncio.ensure_future(cell.add_completion(Result(id=each, text="x"))) for each in "abcdef"]
+        await asyncio.sleep(0)
+        for work in working:
+            work.cancel()
+        return await asyncio.gather(*working, return_exceptions=True)
+
+    cell = open_cell(run)
+    add(cell, result("a", 1))
+    monkeypatch.setattr(Lines, "append", slow)
+    assert {type(each) for each in asyncio.run(cancelled(cell))} == {asyncio.CancelledError}
+    threading.Timer(0.05, go.set).start()
+    cell.close()
+    assert set(cell.sampled) == set(open_cell(run).sampled) == {(each, 0) for each in "abcdef"}
 
 
 def test_what_failed_is_tried_again_and_a_text_is_not_sampled_again(run):

@@ -20,6 +20,7 @@ import errno
 import os
 import threading
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,6 +34,9 @@ from powercut.strict_json import json_file, json_line
 Key = tuple[str, int]
 """A problem's id and a seed."""
 
+_WRITERS = 4
+"""Files that are written at once: a disk that syncs slowly holds up one cell, not all."""
+
 
 class RunFolder:
     """A run folder, locked for this process while it is entered.
@@ -44,6 +48,7 @@ class RunFolder:
         self.path = path
         self._lock = FileLock(path / ".lock")
         self._before: RunFacts | None = None
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="powercut-writer")
 
     def __enter__(self) -> RunFolder:
         try:
@@ -63,6 +68,7 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._writers.shutdown()  # waits: the next process must not read while this one writes
         self._lock.release()
 
     @property
@@ -96,7 +102,7 @@ class RunFolder:
             seeds = max(before.seeds or (), facts.seeds or (), key=len)
             facts = replace(facts, seeds=seeds, problems=max(before.problems or 0, facts.problems or 0))
         write_whole(file, json_file(facts))
-        return CellFolder(path, keys)
+        return CellFolder(path, keys, self._writers)
 
     def _read(self) -> RunFacts | None:
         facts = read_run(self.path)
@@ -106,9 +112,13 @@ class RunFolder:
 
 
 class CellFolder:
-    """One cell's files. ``done`` are the graded completions without their texts, ``sampled`` those yet to be graded."""
+    """One cell's files. ``done`` are the graded completions without their texts, ``sampled`` those yet to be graded.
 
-    def __init__(self, path: Path, keys: Collection[Key]) -> None:
+    What is given to be written is written, even if the one who waits for it is cancelled; ``writers`` are threads.
+    """
+
+    def __init__(self, path: Path, keys: Collection[Key], writers: ThreadPoolExecutor) -> None:
+        self._writers, self._writing = writers, set[Future[None]]()
         self._results, self._completions = Lines(path / "results.jsonl"), Lines(path / "completions.jsonl")
         found = self._results.read()
         again = {key for key, (result, _) in found.items() if result.error is not None and key in keys}
@@ -120,20 +130,33 @@ class CellFolder:
 
     async def add_completion(self, result: Result) -> None:
         """Keep a completion that was sampled, so that it need not be sampled again."""
-        await asyncio.to_thread(self._completions.append, result)
-        self.sampled[key_of(result)] = result
+        await self._write(self._completions, result, self.sampled, result)
 
     async def add_result(self, result: Result) -> None:
         """Keep a graded completion, or one that failed."""
-        await asyncio.to_thread(self._results.append, result)
-        self.done[key_of(result)] = _without_text(result)
+        await self._write(self._results, result, self.done, _without_text(result))
+
+    async def settle(self) -> None:
+        """Wait for what is being written, in the event loop that gave it: it may end after this."""
+        await asyncio.gather(*map(asyncio.wrap_future, tuple(self._writing)), return_exceptions=True)
 
     def close(self) -> None:
-        """Drop the completions that are graded by now; a grader's failure leaves them."""
+        """Wait for what is being written, and drop the completions that are graded; a grader's failure leaves them."""
+        wait(tuple(self._writing))
         graded = {key for key, result in self.done.items() if result.error is None}
         if graded & self.sampled.keys():
             self.sampled = {key: result for key, result in self.sampled.items() if key not in graded}
             self._completions.replace(map(_encode, self.sampled.values()))
+
+    async def _write(self, lines: Lines, result: Result, index: dict[Key, Result], kept: Result) -> None:
+        def write() -> None:
+            lines.append(result)
+            index[key_of(result)] = kept
+
+        future = self._writers.submit(write)
+        self._writing.add(future)
+        future.add_done_callback(self._writing.discard)
+        await asyncio.shield(asyncio.wrap_future(future))
 
 
 class Lines:

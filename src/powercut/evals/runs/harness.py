@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.scorer import CORRECT, INCORRECT, Score, Scorer, Target, accuracy, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.util import display_type
 
 import powercut.integrations.inspect  # noqa: F401  # registers it with Inspect
 from powercut.engines.protocol import Engine
@@ -60,10 +62,12 @@ class Harness:
         done = self.files[cell].done
         return [key for key in cell.completions() if key not in done or done[key].error is not None]
 
-    def results(self, cell: Cell) -> list[Result]:
-        """What is in the folder of the completions of a cell, without their texts."""
-        done = self.files[cell].done
-        return [done[key] for key in cell.completions() if key in done]
+    def results(self) -> dict[Cell, list[Result]]:
+        """What is in the folder of the completions of each cell, without their texts."""
+        return {
+            cell: [file.done[key] for key in cell.completions() if key in file.done]
+            for cell, file in self.files.items()
+        }
 
     def run(self) -> None:
         """Draw and grade what is missing; one completion that fails stops no other.
@@ -72,34 +76,47 @@ class Harness:
         is in the folder by then.
         """
         try:
-            for matched in (False, True):  # what best-of-n may spend is known when the cells it is matched to are done
-                cells = [cell for cell in self.files if (cell.matched is not None) == matched]
-                if tasks := [self._task(cell, keys) for cell in cells if (keys := self._possible(cell))]:
-                    self._eval(tasks)
+            asyncio.run(self._run())
         finally:
             for file in self.files.values():
                 file.close()
 
-    def _eval(self, tasks: list[inspect_ai.Task]) -> None:
+    async def _run(self) -> None:
+        try:
+            for matched in (False, True):  # what best-of-n may spend is known when the cells it is matched to are done
+                cells = [cell for cell in self.files if (cell.matched is not None) == matched]
+                if tasks := [self._task(cell, keys) for cell in cells if (keys := self._possible(cell))]:
+                    await self._eval(tasks)
+        finally:
+            for file in self.files.values():
+                await file.settle()
+
+    async def _eval(self, tasks: list[inspect_ai.Task]) -> None:
         connections = max(task.model.config.max_connections or 1 for task in tasks if task.model is not None)
-        logs = inspect_ai.eval(
-            tasks,
-            log_dir=str(self._folder.logs),
-            display="none",
-            log_level="error",
-            log_model_api=False,
-            log_realtime=False,
-            score_display=False,
-            ctl_server=False,
-            fail_on_error=False,
-            max_tasks=_TASKS_AT_ONCE,
-            max_samples=2 * connections,  # while some are graded others are sampled
-            max_sandboxes=2 * connections,
+        os.environ["INSPECT_DISPLAY"] = "none"
+        display_type()  # reads it: eval_async takes no display
+        running = asyncio.ensure_future(
+            inspect_ai.eval_async(
+                tasks,
+                log_dir=str(self._folder.logs),
+                log_level="error",
+                log_model_api=False,
+                log_realtime=False,
+                score_display=False,
+                ctl_server=False,
+                fail_on_error=False,
+                max_tasks=_TASKS_AT_ONCE,
+                max_samples=2 * connections,  # while some are graded others are sampled
+                max_sandboxes=2 * connections,
+            )
         )
+        logs = await running
         if self._failure is not None:
             raise self._failure
-        if any(log.status == "cancelled" for log in logs):
-            raise KeyboardInterrupt
+        # Inspect returns as ever when it is cancelled. It runs in a task of its own, so that this one knows of its own
+        # cancellation by Ctrl-C, and starts nothing further.
+        if (own := asyncio.current_task()) is not None and own.cancelling():
+            raise asyncio.CancelledError
         for log in logs:
             if log.error is not None:
                 raise PowercutError(f"{log.eval.task}: {' '.join(log.error.message.split())}")
