@@ -1,11 +1,18 @@
 """Programs that misbehave are stopped, with the reason, and leave nothing behind."""
 
+import asyncio
+import os
+import signal
 import socket
+import subprocess
+import sys
+import threading
 import time
 
 import psutil
 import pytest
 
+from powercut.evals.runs.janitor import Janitor
 from powercut.evals.runs.local_sandbox import Limits, LocalSandbox, isolation
 
 SMALL = LocalSandbox(Limits(seconds=1, wall_seconds=5, memory=200 << 20, disk=2 << 20, files=50, processes=8))
@@ -90,6 +97,90 @@ def test_nothing_is_left_running():
     for program in (escape.format(0.5), escape.format(100)):
         LocalSandbox(Limits(wall_seconds=2)).run(program)
         assert not [p for p in psutil.process_iter(["cmdline"]) if marker in (p.info["cmdline"] or [])]
+
+
+BEATS = """
+import os, subprocess, sys, time
+if len(sys.argv) == 1 and os.fork() == 0:  # one in its session, one that left it
+    os.setsid()
+while True:
+    open({path!r} + str(os.getpid()), "w").close()
+    time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_what_runs_ends_when_powercut_is_killed(tmp_path, how, namespaces):
+    beats, temporary = tmp_path / "beats", tmp_path / "temporary folder"
+    beats.mkdir()
+    temporary.mkdir()
+    hidden = "" if namespaces else "local_sandbox.isolation = lambda: ()\n"
+    program = BEATS.format(path=f"{beats}/")
+    code = f"from powercut.evals.runs import local_sandbox\n{hidden}local_sandbox.LocalSandbox().run({program!r})"
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE) as process:
+        wait_until(lambda: len(list(beats.iterdir())) == 2)
+        assert list(temporary.iterdir())
+        process.send_signal(how)
+    wait_until(lambda: not list(temporary.iterdir()))
+
+    def still():
+        for file in beats.iterdir():
+            file.unlink()
+        time.sleep(0.2)  # ten beats
+        return not list(beats.iterdir())
+
+    wait_until(still)
+
+
+def wait_until(condition):
+    """For a minute at most: far longer than it takes, and then it is a failure."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_janitor_that_was_killed_is_replaced(tmp_path):
+    janitor = Janitor()
+    (tmp_path / "a").mkdir()
+    janitor.watch(str(tmp_path / "a"))
+    janitor._process.kill()
+    janitor._process.wait()
+    (tmp_path / "b").mkdir()
+    janitor.watch(str(tmp_path / "b"))
+    (tmp_path / "c").mkdir()
+    janitor.watch(str(tmp_path / "c"))
+    janitor.forget(str(tmp_path / "c"))
+    del janitor
+    wait_until(lambda: [folder.name for folder in tmp_path.iterdir()] == ["c"])
+
+
+def test_a_program_that_nobody_waits_for_ends(tmp_path, monkeypatch):
+    ended = threading.Event()
+
+    def end():
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+        ended.set()
+
+    threading.Thread(target=end).start()
+    program = BEATS.format(path=f"{tmp_path}/")
+    assert LocalSandbox().run(program, ended).stopped == "nobody waits for it any more"
+
+    async def cancelled(box):
+        running = asyncio.create_task(box("pass"))
+        await asyncio.to_thread(started.wait)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    told, started = [], threading.Event()
+    monkeypatch.setattr(LocalSandbox, "run", lambda self, program, ended: started.set() or told.append(ended.wait(60)))
+    box = LocalSandbox()
+    asyncio.run(cancelled(box))
+    box._threads.shutdown()
+    assert told == [True]
 
 
 def test_the_network():

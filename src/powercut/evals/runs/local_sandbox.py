@@ -10,10 +10,10 @@ import contextlib
 import functools
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from powercut.evals.graders.code import Execution
+from powercut.evals.runs.janitor import Janitor, kill_tree, tree, wait_until_gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,10 @@ class Limits:
 
 # Sets the limits in a fresh interpreter and becomes the program: no code runs between fork and exec in this process.
 _LAUNCHER = """
-import resource, sys
+import os, resource, sys
+if os.read(0, 1) != b"+":  # powercut has ended
+    sys.exit()
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 seconds, wall_seconds, memory, disk, files, processes = map(float, sys.argv.pop().split())
 program = compile(open("program.py", "rb").read(), "program.py", "exec")
 for name, value in [("CORE", 0), ("CPU", seconds + 2), ("AS", memory), ("FSIZE", disk), ("NPROC", processes)]:
@@ -56,7 +60,6 @@ exec(program, {"__name__": "__main__"})
 """
 _UNSHARE = ("unshare", "--user", "--map-root-user", "--net", "--ipc", "--pid", "--fork", "--kill-child", "--")
 _LOOK_EVERY = 0.05  # seconds between two looks at what a program uses
-_LAST_WAIT = 10.0  # seconds, at most, for what was killed to be gone
 
 
 @functools.cache
@@ -73,6 +76,7 @@ class LocalSandbox:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="powercut-sandbox")
+        self._janitor = Janitor()
 
     def describe(self) -> str:
         """One line for people: what holds a program back on this machine, and what does not."""
@@ -84,43 +88,68 @@ class LocalSandbox:
         )
 
     async def __call__(self, program: str) -> Execution:
-        """``run``, beside an event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.run, program)
+        """``run``, beside an event loop; a program that is cancelled ends at once."""
+        ended = threading.Event()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self.run, program, ended)
+        finally:
+            ended.set()
 
-    def run(self, program: str) -> Execution:
+    def run(self, program: str, ended: threading.Event | None = None) -> Execution:
         """Run a Python program with an empty folder, environment and stdin; nothing of it is left when this returns.
 
-        Returns after ``limits.wall_seconds`` at the latest.
+        Returns after ``limits.wall_seconds`` at the latest, or once ``ended`` is set. Should powercut itself be killed,
+        the program and its folder go with it.
         """
         # The system counts a user's processes: only in a namespace are those the program's. It allows twice as many as
         # _watch, so that it is _watch that says what happened.
         own = replace(self.limits, processes=2 * self.limits.processes if isolation() else 1 << 30)
         with tempfile.TemporaryDirectory(prefix="powercut-", ignore_cleanup_errors=True) as parent:
-            folder = Path(parent, "work")
-            folder.mkdir()
-            (folder / "program.py").write_text(program, encoding="utf-8", errors="surrogatepass")
-            outputs = [Path(parent, name) for name in ("stdout", "stderr")]
-            with outputs[0].open("wb") as stdout, outputs[1].open("wb") as stderr:
-                process = subprocess.Popen(
-                    [*isolation(), sys.executable, "-I", "-c", _LAUNCHER, " ".join(map(str, astuple(own)))],
-                    stdin=subprocess.DEVNULL,
-                    stdout=stdout,
-                    stderr=stderr,
-                    cwd=folder,
-                    env={"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8"},
-                    start_new_session=True,
-                )
-                try:
-                    stopped = _watch(process, Path(parent), self.limits)
-                finally:
-                    _kill(process)
-            return Execution(process.returncode, _tail(outputs[0]), _tail(outputs[1]), stopped)
+            self._janitor.watch(parent)
+            try:
+                return self._run(program, Path(parent), own, ended or threading.Event())
+            finally:
+                self._janitor.forget(parent)
+
+    def _run(self, program: str, parent: Path, own: Limits, ended: threading.Event) -> Execution:
+        folder = parent / "work"
+        folder.mkdir()
+        (folder / "program.py").write_text(program, encoding="utf-8", errors="surrogatepass")
+        outputs = [parent / name for name in ("stdout", "stderr")]
+        with outputs[0].open("wb") as stdout, outputs[1].open("wb") as stderr:
+            process = subprocess.Popen(
+                [*isolation(), sys.executable, "-I", "-c", _LAUNCHER, " ".join(map(str, astuple(own)))],
+                stdin=subprocess.PIPE,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=folder,
+                env={"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8"},
+                start_new_session=True,
+            )
+            try:
+                self._janitor.watch(str(parent), process.pid)
+                _begin(process)
+                stopped = _watch(process, parent, self.limits, ended)
+            finally:
+                killed = kill_tree(process.pid)
+                process.wait()
+                wait_until_gone(killed)
+        return Execution(process.returncode, _tail(outputs[0]), _tail(outputs[1]), stopped)
 
 
-def _watch(process: subprocess.Popen[bytes], folder: Path, limits: Limits) -> str | None:
+def _begin(process: subprocess.Popen[bytes]) -> None:
+    """Let the program begin, now that it ends if this process does."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin:  # it cannot even start: _watch tells
+        process.stdin.write(b"+")
+
+
+def _watch(process: subprocess.Popen[bytes], folder: Path, limits: Limits, ended: threading.Event) -> str | None:
     """Wait until a process ends; why it has to be stopped, if it has to."""
     deadline = time.monotonic() + limits.wall_seconds
     while (left := deadline - time.monotonic()) > 0:
+        if ended.is_set():
+            return "nobody waits for it any more"
         try:
             process.wait(min(left, _LOOK_EVERY))
         except subprocess.TimeoutExpired:
@@ -135,7 +164,7 @@ def _excess(pid: int, folder: Path, limits: Limits) -> str | None:
     """Which limit a program is above; the system's own limits hold for each process alone."""
     seconds = memory = 0.0
     processes = -len(isolation()[:1])  # the command in front is not the program's
-    for member in _tree(pid):
+    for member in tree(pid):
         with contextlib.suppress(psutil.Error), member.oneshot():  # it may just have ended
             times = member.cpu_times()
             seconds += times.user + times.system
@@ -158,27 +187,6 @@ def _excess(pid: int, folder: Path, limits: Limits) -> str | None:
         if over:
             return what
     return None
-
-
-def _tree(pid: int) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.Error):
-        root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
-    return []
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its descendants: those of its session, and those that left it."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGSTOP)  # a tree that grows cannot be listed
-    tree = _tree(process.pid)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    for member in tree:
-        with contextlib.suppress(psutil.Error):
-            member.kill()
-    process.wait()
-    psutil.wait_procs(tree, timeout=_LAST_WAIT)  # a killed process is there until the system has taken it down
 
 
 def _tail(file: Path, most: int = 1 << 16) -> str:
