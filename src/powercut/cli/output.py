@@ -44,12 +44,18 @@ def to_stdout(text: str) -> None:
 class OutFile:
     """A file for results: opened, and so checked, before any work, but changed only by the first write.
 
-    Each write reaches the file at once. A failing one is not fatal: a line on stderr says so and ``fallback`` takes
-    this and all later text, so that nothing sampled is lost. ``failed`` tells.
+    Each write reaches the file at once. A failing one is not fatal: the file keeps none of it, a line on stderr says so
+    and ``fallback`` takes this and all later text, so that nothing sampled is lost. ``failed`` tells.
+
+    Raises SettingError for a path that cannot be written, that holds something (without ``force``), or that leads to
+    the file of ``other``.
     """
 
-    def __init__(self, option: str, path: Path, *, force: bool, fallback: Write | None = None) -> None:
+    def __init__(
+        self, option: str, path: Path, *, force: bool, fallback: Write | None = None, other: OutFile | None = None
+    ) -> None:
         self.failed = False
+        self._option = option
         self._path, self._fallback = path, fallback
         try:
             self._created = not path.exists()
@@ -57,7 +63,10 @@ class OutFile:
         except OSError as error:
             raise SettingError(f"{option}: cannot write {path}: {error.strerror}") from None
         status = os.fstat(self._descriptor)
-        self._to_truncate = stat.S_ISREG(status.st_mode)
+        self._regular = self._to_truncate = stat.S_ISREG(status.st_mode)
+        if other is not None and self._regular and os.path.samestat(status, os.fstat(other._descriptor)):
+            os.close(self._descriptor)
+            raise SettingError(f"{other._option} and {option} name the same file")
         if self._to_truncate and status.st_size and not force:
             os.close(self._descriptor)
             raise SettingError(f"{option}: {path} exists already; give another name, or --force to overwrite it")
@@ -89,8 +98,14 @@ class OutFile:
             self._to_truncate = False
         # A lone surrogate, which JSON may carry in, becomes the escape that JSON has for it.
         data = memoryview(text.encode("utf-8", "backslashreplace"))
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        before = os.fstat(self._descriptor).st_size
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except BaseException:
+            if self._regular:
+                os.ftruncate(self._descriptor, before)
+            raise
 
 
 class TraceLog:

@@ -118,7 +118,7 @@ def sample(
         if output is not None:
             out = stack.enter_context(OutFile("--output", output, force=force, fallback=to_stdout))
         if save_trace is not None:
-            trace = stack.enter_context(OutFile("--save-trace", save_trace, force=force))
+            trace = stack.enter_context(OutFile("--save-trace", save_trace, force=force, other=out))
         session = Session(
             job,
             console,
