@@ -85,6 +85,27 @@ def test_a_full_stdout_is_one_line(start):
     assert (process.returncode, err) == (2, "error: cannot write to stdout: No space left on device\n")
 
 
+def closed(stream):
+    """Runs a command with a standard stream that is closed, as ``>&-`` does in a shell."""
+    code = f"import os, sys; os.close({stream}); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    return [sys.executable, "-c", code]
+
+
+@pytest.mark.parametrize(
+    ("stream", "arguments", "code", "message"),
+    [
+        (1, [*FAKE[1:], "a"], 2, "error: cannot write to stdout: it is closed\n"),
+        (1, ["-m", "tests.cli.fake", "models"], 2, "error: cannot write to stdout: it is closed\n"),
+        (1, ["-m", "tests.cli.fake", "--help"], 2, "error: stdout cannot be used: not writable\n"),
+        (0, FAKE[1:], 2, "error: stdin has no prompt: give one per line\n"),
+        (2, [*FAKE[1:], "a"], 0, ""),
+    ],
+)
+def test_a_closed_stream_is_one_line(stream, arguments, code, message):
+    run = subprocess.run([*closed(stream), *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (code, message)
+
+
 def test_bad_input_exits_with_2_and_one_line(start):
     process = start("a", "--alpha", "abc")
     out, err = process.communicate(timeout=60)

@@ -15,7 +15,7 @@ import typer
 
 from powercut.cli.eval import evaluate
 from powercut.cli.models import models
-from powercut.cli.output import say, to_stdout
+from powercut.cli.output import forget_stdout, open_streams, say, to_stdout
 from powercut.cli.report import report
 from powercut.cli.sample import sample
 from powercut.errors import PowercutError
@@ -49,6 +49,7 @@ def _root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 2 for bad input, 1 for other failures, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its code, and goes on
             stream.reconfigure(errors="backslashreplace")
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return command.main(args=arguments, prog_name="powercut", standalone_mode=False) or 0
         except PowercutError as error:
             say(f"error: {error}")
+        except OSError as error:
+            forget_stdout()
+            say(f"error: {error.filename or 'stdout'} cannot be used: {error.strerror or error}")
         except _UsageError as error:
             say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
         except (KeyboardInterrupt, typer.Abort):  # where a command has nothing of its own to say of it

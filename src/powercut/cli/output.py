@@ -21,8 +21,9 @@ Write = Callable[[str], None]
 
 
 def say(message: str) -> None:
-    """One line for the user, on stderr."""
-    print(visible(" ".join(message.split())), file=sys.stderr, flush=True)
+    """One line for the user, on stderr; where that is full there is nobody to tell."""
+    with suppress(OSError):
+        print(visible(" ".join(message.split())), file=sys.stderr, flush=True)
 
 
 def to_stdout(text: str) -> None:
@@ -34,11 +35,23 @@ def to_stdout(text: str) -> None:
         sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
         sys.stdout.flush()
     except OSError as error:
-        # What is still buffered can never be written: without this the interpreter complains of it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_stdout()
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(128 + 13) from None
-        raise PowercutError(f"cannot write to stdout: {error.strerror}") from None
+        raise PowercutError(f"cannot write to stdout: {error.strerror or 'it is closed'}") from None
+
+
+def open_streams() -> None:
+    """In place of a standard stream that the caller closed, one from which nothing comes, or that refuses all."""
+    for name, mode in (("stdin", "r"), ("stdout", "r"), ("stderr", "w")):  # one that writing to stdout fails on
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
+def forget_stdout() -> None:
+    """Give up stdout: what is still buffered can never be written, and the interpreter would complain of it at exit."""
+    with suppress(OSError):  # not a file of the system's, in a test
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class OutFile:
