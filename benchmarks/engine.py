@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import powercut as pc
+from powercut.engines.protocol import Chain
 from powercut.engines.transformers import TransformersEngine
 from powercut.engines.transformers.apart import run_apart
 from powercut.engines.transformers.packed_linear import pack_linears
@@ -97,7 +98,7 @@ def compare_speed(plain, model, counts, new_tokens, repeats, length):
         engine = TransformersEngine(model, slots=count, context_length=length)
         prompts = prompts_of(model, count)
         engine_seconds(engine, prompts, 4, seed=0)
-        generate = partial(engine._batch._thread.submit, generate_seconds, plain)  # where the engine decodes
+        generate = partial(engine._thread.submit, generate_seconds, plain)  # where the engine decodes
         generate(prompts, 4).result()
         ours, theirs = [], []
         for repeat in range(repeats):
@@ -126,12 +127,13 @@ def memory_when_full(model, slots, length):
     before = process.memory_info().rss
     engine = TransformersEngine(model, slots=slots, context_length=length)
 
+    chains = [Chain() for _ in range(slots)]
+
     async def fill():
-        for seed in (1, 2):  # the second prompt of a session moves the first into the store
+        for seed in (1, 2):  # the second prompt of a chain moves the first into the store
             prompts = prompts_of(model, slots, lengths=(length - 8, length - 7), seed=seed)
-            await asyncio.gather(
-                *(engine.extend(pc.Request(p, 8, top_k=TOP_K, session=("fill", i))) for i, p in enumerate(prompts))
-            )
+            requests = [pc.Request(p, 8, top_k=TOP_K, chain=c) for p, c in zip(prompts, chains, strict=True)]
+            await asyncio.gather(*(engine.extend(r) for r in requests))
 
     asyncio.run(fill())
     grown = process.memory_info().rss - before
@@ -144,7 +146,7 @@ def memory_when_full(model, slots, length):
 def chains_of_cuts(model, chains, new_tokens, length):
     """Table: of the tokens that cut requests begin with, how many were computed again; and time outside the model."""
     engine = TransformersEngine(model, slots=chains, context_length=length)
-    extend, in_thread = engine.extend, engine._batch._in_thread
+    extend, submit = engine.extend, engine._thread.submit
     kept = again = 0
     inside = 0.0
 
@@ -156,15 +158,15 @@ def chains_of_cuts(model, chains, new_tokens, length):
             again += trace.prefilled
         return trace
 
-    async def timed(job, *args):
+    def timed(job, *args):
         nonlocal inside
         start = time.perf_counter()
         try:
-            return await in_thread(job, *args)
+            return job(*args)
         finally:
             inside += time.perf_counter() - start
 
-    engine.extend, engine._batch._in_thread = counted, timed
+    engine.extend, engine._thread.submit = counted, partial(submit, timed)
     sampler = pc.EntropyCut(alpha=ALPHA, steps=10, blocks=8, max_new_tokens=new_tokens, top_k=TOP_K)
     start = time.perf_counter()
     pc.sample(engine, sampler, [p.tolist() for p in prompts_of(model, chains)], seed=0)
@@ -182,7 +184,7 @@ def chains_of_cuts(model, chains, new_tokens, length):
 
 
 def copy_against_prefill(model, length, repeats=5):
-    """Table: seconds to copy a prefix to a second slot, and to compute it."""
+    """Table: seconds to copy a prefix from a row to its store, and to compute it."""
     table = Table("prefix tokens", "copy, ms", "prefill, ms", "ratio", title="Keeping the current completion at a cut")
     engine = TransformersEngine(model, slots=1, context_length=length)
     slots = engine._cache
@@ -190,18 +192,18 @@ def copy_against_prefill(model, length, repeats=5):
         [ids] = prompts_of(model, 1, lengths=(tokens, tokens + 1))
         copying, computing = [], []
         for _ in range(repeats):
-            lane, _shared = slots.open(ids, None)
-            slots.rewind(lane, 0)
+            slot, _shared = slots.open(pc.Request(ids, 1))
+            slots.rewind(slot, 0)
             synchronise()
             start = time.perf_counter()
-            slots.prefill(lane, ids)
+            slots.prefill(slot, ids)
             synchronise()
             middle = time.perf_counter()
-            slots._copy(lane.row, lane.store, 0, tokens)
+            slots._copy(slot.row, slot.store, 0, tokens)
             synchronise()
             computing.append(middle - start)
             copying.append(time.perf_counter() - middle)
-            slots.close(lane, tokens, True)
+            slots.close(slot, tokens, True)
         copy, prefill = (1000 * statistics.median(x) for x in (copying, computing))
         table.add_row(str(tokens), f"{copy:.2f}", f"{prefill:.1f}", f"{prefill / copy:.0f}")
     return table

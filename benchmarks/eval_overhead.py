@@ -40,11 +40,15 @@ class Text:
 
     has_chat_template = False
 
-    def encode(self, text):
+    async def encode(self, text):
         """Ids of the letters that there are."""
         return [LETTERS.index(letter) for letter in text.lower() if letter in LETTERS]
 
-    def decode(self, tokens):
+    async def decode(self, tokens):
+        """The letters."""
+        return self.decode_now(tokens)
+
+    def decode_now(self, tokens):
         """The letters."""
         return "".join(LETTERS[token] for token in tokens)
 
@@ -52,13 +56,11 @@ class Text:
 class Engine(pc.TableEngine):
     """Never stops, so that all chains take the same work."""
 
-    text = Text()
-
     def __init__(self):
         size = len(LETTERS)
         laws = [[(1 + (i * 7 + j * j) % 11) for j in range(size)] for i in range(size)]
         laws = [[weight / sum(law) for weight in law] for law in laws]
-        super().__init__(lambda context: laws[context[-1]], concurrency=CHAINS)
+        super().__init__(lambda context: laws[context[-1]], text=Text(), concurrency=CHAINS)
 
 
 def bench(count):

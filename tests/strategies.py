@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from powercut import Trace
-from powercut.engines.next_token import next_token_law
+from powercut.engines.laws import next_token_law
 
 FLOATS = st.floats(-1e3, 1e3)
 ENTROPIES = st.one_of(st.just(0.0), st.floats(0, 12))

@@ -50,18 +50,17 @@ SETTINGS = {
         "horizon": 192,
         "temperature": None,
     },
-    "BestOfN": EVERY
-    | {"n": None, "budget": None, "match": (), "temperature": 1.0, "select": "mean-logp", "answer": None},
+    "BestOfN": EVERY | {"n": None, "budget": None, "temperature": 1.0, "select": "mean-logp", "answer": None},
 }
 
 FIELDS = {
     "Trace": "tokens logp logq entropy finished prefilled",
-    "Step": "stage cut log_accept accepted early tokens_decoded",
-    "Stats": "steps acceptance tokens_decoded tokens_prefilled seconds log_z ess candidates",
+    "Step": "stage cut log_accept accepted early tokens_decoded changed_at",
+    "Stats": "steps acceptance changed tokens_decoded tokens_prefilled seconds log_z ess candidates",
     "Event": "stage stages step proposal trace",
     "Completion": "trace stats steps text prompt_index sample_index",
     "Failure": "prompt_index sample_index error",
-    "Request": "context max_new_tokens temperature top_k stop seed prompt_length session",
+    "Request": "context max_new_tokens temperature top_k stop seed prompt_length chain lane",
 }
 
 
@@ -118,6 +117,7 @@ def test_sampling_takes_these_arguments(function):
         "observe": None,
         "concurrency": None,
         "max_total_tokens": None,
+        "match": None,
     }
 
 
@@ -143,5 +143,5 @@ def test_a_table_engine_is_an_engine():
     assert engine.usage.decoded == engine.usage.prefilled == engine.usage.reused == 0
     assert isinstance(engine.describe(), str)
     members = {name for name in vars(pc.Engine) if not name.startswith("_")} | set(pc.Engine.__annotations__)
-    assert members == {"name", "text", "concurrency", "usage", "idle", "describe", "check", "extend"}
+    assert members == {"name", "text", "concurrency", "usage", "idle", "describe", "check", "extend", "aclose"}
     assert all(hasattr(engine, name) for name in members)

@@ -24,7 +24,9 @@ from powercut.records import (
 from powercut.strict_json import from_json, json_file, json_line, strict
 from powercut.trace import Completion, Event, Stats, Step, Trace
 
-STATS = Stats(steps=3, acceptance=1 / 3, tokens_decoded=9, tokens_prefilled=4, seconds=0.5, log_z=-2.0, ess=(1.5, 2.0))
+STATS = Stats(
+    3, acceptance=1 / 3, changed=1 / 6, tokens_decoded=9, tokens_prefilled=4, seconds=0.5, log_z=-2.0, ess=(1.5, 2.0)
+)
 TRACE = Trace([1, 2**40], [-0.5, float("-inf")], [-0.25, -0.5], [0.5, 1.5], finished=True)
 COMPLETION = Completion(TRACE, STATS, text="é\n\udc80", prompt_index=2, sample_index=1)
 DRAWN_WITH = {"sampler": "smc", "settings": {"alpha": float("inf")}, "seed": 7, "model": "m", "meta": {"id": [None]}}

@@ -2,13 +2,15 @@
 
 import asyncio
 import itertools
+import logging
 
 import numpy as np
 import pytest
 
 import powercut as pc
 from powercut.run import run
-from tests.enumeration import EOS, random_table
+from powercut.study.exact import EOS
+from tests.checks import random_table
 
 BAD = 2
 """The table fails in contexts that begin with this token."""
@@ -57,13 +59,16 @@ class Letters:
 
     has_chat_template = False
 
-    def encode(self, text):
+    async def encode(self, text):
         return ["abcd".index(letter) for letter in text]
 
-    def encode_chat(self, messages):
+    async def encode_chat(self, messages):
         raise AssertionError("there is no template")
 
-    def decode(self, tokens):
+    async def decode(self, tokens):
+        return self.decode_now(tokens)
+
+    def decode_now(self, tokens):
         return "".join("abcd"[token] for token in tokens)
 
 
@@ -227,18 +232,24 @@ def test_a_request_that_the_engine_drops_is_a_failure():
     assert isinstance(outcome.error, pc.EngineError)
 
 
-def test_text_that_cannot_be_decoded_is_a_failure():
+@pytest.mark.parametrize("error", [ValueError("no such token"), pc.EngineError("the server is away")], ids=str)
+def test_a_text_that_cannot_be_had_costs_no_completion(error, monkeypatch):
     class Broken(Letters):
-        def decode(self, tokens):
-            raise ValueError("no such token")
+        async def decode(self, tokens):
+            raise error
 
     async def all_of_them():
         return [o async for o in pc.astream(engine, pc.Standard(max_new_tokens=2), ["b"])]
 
+    notes = []
+    monkeypatch.setattr(logging.getLogger("powercut"), "warning", lambda text, *values: notes.append(text % values))
     engine = Watched()
     engine.text = Broken()
     [outcome] = asyncio.run(asyncio.wait_for(all_of_them(), 30))
-    assert isinstance(outcome, pc.Failure)
+    assert isinstance(outcome, pc.Completion)
+    assert outcome.text is None
+    assert len(outcome.tokens) == 2
+    assert notes == [f"prompt 0, sample 0 is kept without its text, as tokens: {error}"]
 
 
 # Cancellation
@@ -308,7 +319,7 @@ def test_a_bad_prompt_is_refused_before_anything_is_sampled(prompts, words):
 
 def test_what_the_engine_cannot_serve_is_refused_before_anything_is_sampled():
     engine = Watched()
-    with pytest.raises(pc.SettingError, match="prompt 0: stop='x': a table model has no text"):
+    with pytest.raises(pc.SettingError, match="prompt 0: stop='x': this table has no text"):
         pc.sample(engine, pc.Standard(stop="x"), [[1]])
     assert engine.opened == []
 
@@ -372,7 +383,7 @@ def test_text_is_shown_up_to_the_first_stop_string():
         pc.Request(request.context, request.max_new_tokens, seed=request.seed), keep_going
     )
     for completion in pc.sample(engine, pc.Standard(max_new_tokens=12, stop=("c", "ad")), ["bd"], n=10):
-        whole = Letters().decode(completion.tokens)
+        whole = Letters().decode_now(completion.tokens)
         ends = [at for at in (whole.find("c"), whole.find("ad")) if at >= 0]
         assert completion.text == whole[: min(ends, default=12)]
 

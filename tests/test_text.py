@@ -1,12 +1,15 @@
 """Prompts in, text out: every kind of prompt, with and without a chat template."""
 
+import asyncio
+
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from powercut import text as edge
 from powercut.errors import SettingError
-from powercut.text import TokenizerText, check_prompt, encode_prompt, trim_stop
+from powercut.text import TokenizerText, check_prompt, trim_stop
 
 WORDS = ["<s>", "</s>", "user", "system", "assistant", ":", "hello", "there", "be", "brief"]
 IDS = {word: i for i, word in enumerate(WORDS)}
@@ -35,6 +38,10 @@ def raw_text() -> TokenizerText:
     return make_text(None)
 
 
+def encode_prompt(*arguments, **settings) -> list[int]:
+    return asyncio.run(edge.encode_prompt(*arguments, **settings))
+
+
 def words(ids: list[int]) -> str:
     return " ".join(WORDS[i] for i in ids)
 
@@ -57,7 +64,8 @@ def test_a_system_message_goes_in_front(chat_text):
 
 
 def test_decode_leaves_special_tokens_out(chat_text):
-    assert chat_text.decode(np.array([IDS["hello"], IDS["there"], IDS["</s>"]])) == "hello there"
+    tokens = np.array([IDS["hello"], IDS["there"], IDS["</s>"]])
+    assert asyncio.run(chat_text.decode(tokens)) == chat_text.decode_now(tokens) == "hello there"
 
 
 @pytest.mark.parametrize("ids", [[5, 6], (5, 6), np.array([5, 6]), [np.int32(5), np.int64(6)]])

@@ -11,7 +11,7 @@ from powercut import Completion, Stats, Step, Trace
 from tests.strategies import traces
 
 COLUMNS = ("tokens", "logp", "logq", "entropy")
-STATS = Stats(steps=0, acceptance=None, tokens_decoded=3, tokens_prefilled=1, seconds=0.5)
+STATS = Stats(steps=0, acceptance=None, changed=None, tokens_decoded=3, tokens_prefilled=1, seconds=0.5)
 
 
 def columns(trace):

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from powercut.engines.protocol import Engine
 from powercut.errors import BudgetError, EngineError, SettingError
-from powercut.samplers.base import Sampler
-from powercut.text import Prompt, completion_text, encode_prompt
+from powercut.records import Completed
+from powercut.samplers import BestOfN
+from powercut.samplers.sampler import Sampler
+from powercut.samplers.settings import check_number
+from powercut.text import Prompt, encode_prompt
 from powercut.trace import Completion, Event, IntArray
 
 RunObserver = Callable[[int, int, Event], None]
 """Called with the prompt index, the sample index and the event."""
 
+Spent = Mapping[tuple[int, int], int]
+"""Tokens decoded for each completion, by prompt index and sample index."""
+
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +41,31 @@ class Failure:
     error: Exception
 
 
-async def astream(
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What ``astream`` takes besides engine, sampler and prompts; it says what each means.
+
+    Raises SettingError, naming the option, for a value that makes no sense.
+    """
+
+    n: int = 1
+    seed: int = 0
+    chat: bool | None = None
+    system: str | None = None
+    observe: RunObserver | None = None
+    concurrency: int | None = None
+    max_total_tokens: int | None = None
+    match: Spent | None = None
+
+    def __post_init__(self) -> None:
+        check_number("n", self.n, 1, whole=True)
+        check_number("seed", self.seed, 0, whole=True)
+        for name in ("concurrency", "max_total_tokens"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 1, whole=True)
+
+
+def astream(
     engine: Engine,
     sampler: Sampler,
     prompts: Iterable[Prompt],
@@ -43,40 +77,65 @@ async def astream(
     observe: RunObserver | None = None,
     concurrency: int | None = None,
     max_total_tokens: int | None = None,
+    match: Spent | Iterable[Completion | Completed] | None = None,
 ) -> AsyncGenerator[Completion | Failure, None]:
     """Draw ``n`` completions of each prompt and yield each as soon as it is done, in any order.
 
-    At most ``concurrency`` chains (None: as many as keep the engine full) run side by side; the rest
-    wait their turn in order, and no chain waits for another otherwise. Once the engine has decoded
-    ``max_total_tokens`` tokens no further chain starts: those running end in their own time, the others fail with
-    BudgetError. Sample j of prompt i depends on ``(seed, i, j)`` alone. ``chat`` None puts a string into the model's
-    chat template if it has one, True insists on it, False never does; ``system`` is the system message. Closing the
-    iterator cancels what is still running.
+    A prompt is a string, a list of chat messages, or a sequence of token ids. ``chat`` None puts a string into the
+    model's chat template if it has one, True insists on it, False never does; ``system`` is the system message. The
+    same ``seed`` gives the same completions: sample j of prompt i depends on ``(seed, i, j)`` alone.
 
-    Raises SettingError, before anything is sampled, if a prompt or a setting cannot be used.
+    At most ``concurrency`` chains (None: as many as keep the engine full) run side by side; the rest wait their turn in
+    order, and no chain waits for another otherwise. Once this run has decoded ``max_total_tokens`` tokens no further
+    chain starts: those running end in their own time, the others fail with BudgetError.
+    ``observe(prompt_index, sample_index, event)`` is called as the chains move. ``match`` are the completions of
+    another run of the same prompts, or the tokens decoded for each: best-of-n may spend on each completion what that
+    one took.
+
+    Closing the iterator cancels what is still running. Raises SettingError, before anything is sampled, if a prompt or
+    a setting cannot be used.
     """
-    _check_whole("n", n, 1)
-    _check_whole("seed", seed, 0)
-    for name, value in (("concurrency", concurrency), ("max_total_tokens", max_total_tokens)):
-        if value is not None:
-            _check_whole(name, value, 1)
-    encoded = _encode(engine, sampler, prompts, chat, system)
-    samplers = {(i, j): sampler.for_sample(i, j) for i in range(len(encoded)) for j in range(n)}
-    work = iter(samplers)
+    return stream(
+        engine,
+        sampler,
+        prompts,
+        RunOptions(
+            n=n,
+            seed=seed,
+            chat=chat,
+            system=system,
+            observe=observe,
+            concurrency=concurrency,
+            max_total_tokens=max_total_tokens,
+            match=None if match is None else spent_on(match),
+        ),
+    )
+
+
+async def stream(
+    engine: Engine, sampler: Sampler, prompts: Iterable[Prompt], options: RunOptions
+) -> AsyncGenerator[Completion | Failure, None]:
+    """``astream``, with its options in one object."""
+    n, budget = options.n, options.max_total_tokens
+    encoded = await _encode(engine, sampler, prompts, options)
+    total = len(encoded) * n
+    _check_match(sampler, options, len(encoded))
+    work = ((i, j) for i in range(len(encoded)) for j in range(n))
     done: asyncio.Queue[Completion | Failure] = asyncio.Queue()
     spent_before = engine.usage.decoded
 
     async def worker() -> None:
         for i, j in work:  # one iterator shared by all workers: each takes the next chain when it is free
-            if max_total_tokens is not None and engine.usage.decoded - spent_before >= max_total_tokens:
-                reason = f"not started: the {max_total_tokens} tokens of max_total_tokens are spent"
+            if budget is not None and engine.usage.decoded - spent_before >= budget:
+                reason = f"not started: the {budget} tokens of max_total_tokens are spent"
                 done.put_nowait(Failure(i, j, BudgetError(reason)))
             else:
-                done.put_nowait(await _draw_one(engine, samplers[i, j], encoded[i], seed, i, j, observe))
+                done.put_nowait(await _draw_one(engine, sampler, encoded[i], i, j, options))
 
-    total = len(encoded) * n
-    chains = -(-engine.concurrency // sampler.width) if concurrency is None else concurrency
-    workers = [asyncio.create_task(worker()) for _ in range(min(chains, total))]
+    if (concurrency := options.concurrency) is None:
+        width = sampler_at(sampler, options, 0, 0).width if total else 1
+        concurrency = -(-engine.concurrency // width)
+    workers = [asyncio.create_task(worker()) for _ in range(min(concurrency, total))]
     try:
         for _ in range(total):
             yield await done.get()
@@ -86,82 +145,45 @@ async def astream(
         await asyncio.gather(*workers, return_exceptions=True)
 
 
-async def asample(
-    engine: Engine,
-    sampler: Sampler,
-    prompts: Iterable[Prompt],
-    *,
-    n: int = 1,
-    seed: int = 0,
-    chat: bool | None = None,
-    system: str | None = None,
-    observe: RunObserver | None = None,
-    concurrency: int | None = None,
-    max_total_tokens: int | None = None,
-) -> list[Completion]:
-    """``sample``, inside an event loop."""
+def _with_signature_of(other: Callable[P, Any]) -> Callable[[Callable[..., T]], Callable[P, T]]:
+    """Show the parameters of ``other``, to which a function passes all its arguments on, as its own."""
+
+    def decorate(function: Callable[..., T]) -> Callable[P, T]:
+        shown = inspect.signature(other).replace(return_annotation=inspect.signature(function).return_annotation)
+        function.__signature__ = shown  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+@_with_signature_of(astream)
+async def asample(*args: Any, **options: Any) -> list[Completion]:
+    """Draw ``n`` completions of each prompt; returns them prompt by prompt. The options are those of ``astream``.
+
+    Raises SettingError, before anything is sampled, if a prompt or a setting cannot be used, and the first EngineError
+    if decoding fails. ``astream`` keeps the other completions then.
+    """
     completions: list[Completion] = []
-    stream = astream(
-        engine,
-        sampler,
-        prompts,
-        n=n,
-        seed=seed,
-        chat=chat,
-        system=system,
-        observe=observe,
-        concurrency=concurrency,
-        max_total_tokens=max_total_tokens,
-    )
-    try:
-        async for outcome in stream:
+    async with aclosing(astream(*args, **options)) as outcomes:
+        async for outcome in outcomes:
             if isinstance(outcome, Failure):
                 raise outcome.error
             completions.append(outcome)
-    finally:
-        await stream.aclose()
     return sorted(completions, key=lambda c: (c.prompt_index, c.sample_index))
 
 
-def sample(
-    engine: Engine,
-    sampler: Sampler,
-    prompts: Iterable[Prompt],
-    *,
-    n: int = 1,
-    seed: int = 0,
-    chat: bool | None = None,
-    system: str | None = None,
-    observe: RunObserver | None = None,
-    concurrency: int | None = None,
-    max_total_tokens: int | None = None,
-) -> list[Completion]:
-    """Draw ``n`` completions of each prompt; returns them prompt by prompt.
+@_with_signature_of(astream)
+def sample(*args: Any, **options: Any) -> list[Completion]:
+    """``asample``, from code that does not await. In a running event loop too (a notebook), in a thread of its own."""
+    return run(asample(*args, **options))
 
-    A prompt is a string, a list of chat messages, or a sequence of token ids. The same ``seed`` gives the same
-    completions; sample j of prompt i does not depend on how many others there are. ``chat`` None puts a string into
-    the model's chat template if it has one, True insists on it, False never does; ``system`` is the system message.
-    ``observe(prompt_index, sample_index, event)`` is called as the chains move; ``concurrency`` and
-    ``max_total_tokens`` bound the chains at once and the tokens decoded, as for ``astream``. Works inside a running
-    event loop too (a notebook), in a thread of its own.
 
-    Raises SettingError, before anything is sampled, if a prompt or a setting cannot be used, and the first
-    EngineError if decoding fails. ``astream`` keeps the other completions then.
-    """
-    return run(
-        asample(
-            engine,
-            sampler,
-            prompts,
-            n=n,
-            seed=seed,
-            chat=chat,
-            system=system,
-            observe=observe,
-            concurrency=concurrency,
-            max_total_tokens=max_total_tokens,
-        )
-    )
+def sampler_at(sampler: Sampler, options: RunOptions, prompt_index: int, sample_index: int) -> Sampler:
+    """The sampler of one completion of a run: with ``match``, best-of-n with that completion's budget."""
+    if options.match is None:
+        return sampler
+    assert isinstance(sampler, BestOfN), "checked before anything is sampled"
+    return replace(sampler, budget=options.match[prompt_index, sample_index])
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -187,22 +209,52 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     return outcome[0]
 
 
-def _check_whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise SettingError(f"{name} must be a whole number of at least {least} (got {value!r})")
+def spent_on(match: Spent | Iterable[Completion | Completed]) -> Spent:
+    """The tokens decoded for each completion, from these, from their records, or from the numbers themselves.
+
+    Raises SettingError for anything else, and for two completions of one place.
+    """
+    if isinstance(match, Mapping):
+        return match
+    kept: dict[tuple[int, int], int] = {}
+    for completion in match if isinstance(match, Iterable) else (match,):
+        if not isinstance(completion, Completion | Completed):
+            raise SettingError(f"match must be completions of another sampler (got {completion!r})")
+        place = completion.prompt_index, completion.sample_index
+        if place in kept:
+            raise SettingError(f"match has two completions for prompt {place[0]}, sample {place[1]}: give one run's")
+        kept[place] = completion.stats.tokens_decoded
+    return kept
 
 
-def _encode(
-    engine: Engine, sampler: Sampler, prompts: Iterable[Prompt], chat: bool | None, system: str | None
-) -> list[IntArray]:
+def _check_match(sampler: Sampler, options: RunOptions, prompts: int) -> None:
+    if options.match is None:
+        return
+    if not isinstance(sampler, BestOfN):
+        raise SettingError(f"match says what best-of-n may spend; {type(sampler).__name__} has no budget")
+    if sampler.n is not None or sampler.budget is not None:
+        name = "budget" if sampler.n is None else "n"
+        raise SettingError(f"{name} and match say the same thing twice: give one of them")
+    for i in range(prompts):
+        for j in range(options.n):
+            if (i, j) not in options.match:
+                raise SettingError(
+                    f"match has no completion for prompt {i}, sample {j}: draw as many there, of the same prompts"
+                )
+            check_number("match: the tokens decoded", options.match[i, j], 1, whole=True)
+
+
+async def _encode(engine: Engine, sampler: Sampler, prompts: Iterable[Prompt], options: RunOptions) -> list[IntArray]:
     """Every prompt as token ids, checked against the engine for the longest request that can arise."""
     if isinstance(prompts, str):
         raise SettingError("prompts must be a list of prompts: put the string into a list")
     encoded = []
     for i, prompt in enumerate(prompts):
         try:
-            tokens = np.array(encode_prompt(engine.text, prompt, chat=chat, system=system), dtype=np.int64)
-            engine.check(sampler.request(tokens, horizon=sampler.max_new_tokens))
+            ids = await encode_prompt(engine.text, prompt, chat=options.chat, system=options.system)
+            tokens = np.array(ids, dtype=np.int64)
+            for request in sampler.decoding.longest(tokens):
+                engine.check(request)
         except SettingError as error:
             raise SettingError(f"prompt {i}: {error}") from error
         encoded.append(tokens)
@@ -210,16 +262,13 @@ def _encode(
 
 
 async def _draw_one(
-    engine: Engine, sampler: Sampler, prompt: IntArray, seed: int, i: int, j: int, observe: RunObserver | None
+    engine: Engine, sampler: Sampler, prompt: IntArray, i: int, j: int, options: RunOptions
 ) -> Completion | Failure:
-    """One completion with its text, or why there is none. Only a cancellation from outside gets through."""
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i, j)))
+    """One completion, or why there is none. Only a cancellation from outside gets through."""
+    rng = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(i, j)))
+    observe = None if options.observe is None else functools.partial(options.observe, i, j)
     try:
-        completion = await sampler(engine, prompt, rng, None if observe is None else lambda event: observe(i, j, event))
-        text = None
-        if engine.text is not None:
-            text = completion_text(engine.text, completion.tokens.tolist(), sampler.stop)
-        return replace(completion, text=text, prompt_index=i, sample_index=j)
+        return await sampler_at(sampler, options, i, j)(engine, prompt, rng, observe, place=(i, j))
     except Exception as error:
         return Failure(i, j, error)
     except asyncio.CancelledError:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
 from powercut.cuts import CutLaw
 from powercut.trace import FloatArray, IntArray, Trace
+
+SLACK = 1e-9
+"""Nats by which the bound on several tries must miss before they stop: far above its rounding. One try needs none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,82 @@ class LogRatio:
         return self.value
 
 
+class Verdict(Enum):
+    """What is known of a step while its proposals grow."""
+
+    OPEN = "open"
+    REJECTED = "rejected"
+    COMPLETE = "complete"
+
+
+class Judge:
+    """Judges the proposals of one Metropolis-Hastings step while they grow: ``tries`` of them, re-opened at ``cut``.
+
+    ``log_u`` is the log of the uniform number that the acceptance ratio must reach, drawn beforehand. ``add`` takes in
+    what has been decoded: the step is REJECTED as soon as no try can be accepted any more (where ``early_reject`` is
+    set and the target is monotone; else once all are whole), COMPLETE when all are whole and one of them may be, and
+    OPEN until then. ``log_accept`` is the most that any try, if selected, could be accepted with: a bound that decides
+    while a try still grows, exact when all are ``whole``.
+
+    Why it decides: try j is accepted with (R + w_j) / (R + 1), R the other tries' weights, all over the current one's.
+    That rises with w_j, and with R where w_j < 1. If every such ratio is below u <= 1, then every w_j is below 1, and
+    stays so since weights only fall; so all these ratios can only fall with them, and the step is lost. (A single ratio
+    is no bound: where w_j > 1 it falls as R grows. But it is above 1 then, and nothing is decided.)
+    """
+
+    def __init__(
+        self,
+        target: Power,
+        law: CutLaw,
+        current: Trace,
+        cut: int,
+        horizon: int,
+        log_u: float,
+        *,
+        tries: int = 1,
+        early_reject: bool = True,
+    ) -> None:
+        self._ratios = [LogRatio(target, law, current, cut) for _ in range(tries)]
+        self._growing = set(range(tries))
+        self._room = horizon - cut
+        self._log_u = log_u
+        self._early = early_reject and target.monotone
+        self.verdict = Verdict.OPEN
+        self.log_accept = math.inf
+
+    @property
+    def whole(self) -> bool:
+        """Whether no try grows any more."""
+        return not self._growing
+
+    def add(self, piece: Trace, which: int = 0) -> Verdict:
+        """Take in the next tokens of a try."""
+        ratio = self._ratios[which]
+        ratio.add(piece)
+        if piece.finished or ratio.length == self._room:
+            self._growing.discard(which)
+        values = self._values()
+        self.log_accept = float(log_accept_tries(values).max()) if values.max() < math.inf else math.inf
+        slack = SLACK if len(values) > 1 and self._growing else 0.0
+        if (self._early or self.whole) and not self.log_accept + slack >= self._log_u:
+            self.verdict = Verdict.REJECTED
+        elif self.whole:
+            self.verdict = Verdict.COMPLETE
+        return self.verdict
+
+    def select(self, rng: np.random.Generator) -> tuple[int, float, bool]:
+        """Which of the whole tries, in proportion to weight; its log acceptance ratio; whether it is accepted."""
+        if len(self._ratios) == 1:
+            return 0, self.log_accept, self.verdict is Verdict.COMPLETE
+        values = self._values()
+        which = int(rng.choice(len(values), p=normalise(values))) if values.max() > -math.inf else 0
+        log_accept = float(log_accept_tries(values)[which])
+        return which, log_accept, self.verdict is Verdict.COMPLETE and log_accept >= self._log_u
+
+    def _values(self) -> FloatArray:
+        return np.array([ratio.value for ratio in self._ratios])
+
+
 def log_ratio(target: Power, law: CutLaw, current: Trace, proposal: Trace, cut: int) -> float:
     """The log acceptance ratio A of moving from ``current`` to ``proposal``, whole completions re-opened at ``cut``."""
     return LogRatio(target, law, current, cut).add(proposal[cut:])
@@ -123,13 +203,15 @@ def effective_sample_size(log_weights: FloatArray) -> float:
 def systematic(weights: FloatArray, u: float) -> IntArray:
     """Indices ``[n]`` of resampled particles: i comes floor or ceil of n w_i times, n w_i on average over u in [0, 1).
 
-    ``weights`` ``[n]`` sum to 1. Systematic resampling (Kitagawa 1996).
+    ``weights`` ``[n]`` sum to 1. Systematic resampling (Kitagawa 1996): particle i is drawn by each of the points
+    (u + k) / n, k = 0, ..., n - 1, that fall between the sums of the weights before it and up to it.
     """
     n = len(weights)
-    steps = np.cumsum(weights)
-    # Rounding must not leave the last points past the end, nor on a particle of weight 0.
-    last = int(np.flatnonzero(weights)[-1])
-    return np.minimum(np.searchsorted(steps, (u + np.arange(n)) / n, side="right"), last).astype(np.int64)
+    ends = n * np.cumsum(weights)
+    ends[np.flatnonzero(weights)[-1] :] = n  # rounding must not leave the last point without a particle
+    whole = np.floor(ends)
+    below = whole + (ends - whole > u)
+    return np.repeat(np.arange(n), np.diff(below, prepend=0).astype(np.int64))
 
 
 def _sum_in_order(start: float, terms: FloatArray) -> float:

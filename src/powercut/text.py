@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from powercut.errors import SettingError
+from powercut.errors import SettingError, one_line
 
 Message = Mapping[str, str]
 Prompt = str | Sequence[Message] | Sequence[int]
@@ -16,32 +16,40 @@ Prompt = str | Sequence[Message] | Sequence[int]
 
 
 class Text(Protocol):
-    """How an engine reads prompts and shows completions."""
+    """How an engine reads prompts and shows completions. Its calls may wait: for a server's answer, say."""
 
     has_chat_template: bool
 
-    def encode(self, text: str) -> list[int]:
+    async def encode(self, text: str) -> list[int]:
         """Token ids of raw text, with the model's own start token if it uses one."""
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    async def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation in the model's chat template, ready for the assistant's turn."""
 
-    def decode(self, tokens: Sequence[int]) -> str:
+    async def decode(self, tokens: Sequence[int]) -> str:
         """Text of generated tokens, special tokens left out."""
 
 
+@runtime_checkable
+class LocalText(Text, Protocol):
+    """Text that never has to wait: stop strings, which are looked for between two tokens, need one."""
+
+    def decode_now(self, tokens: Sequence[int]) -> str:
+        """``decode``, at once."""
+
+
 class TokenizerText:
-    """Text by a Hugging Face tokenizer."""
+    """Text by a Hugging Face tokenizer in this process, which never waits."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
 
-    def encode(self, text: str) -> list[int]:
+    async def encode(self, text: str) -> list[int]:
         """Token ids of raw text, with the special tokens that the tokenizer adds by itself."""
         return list(self._tokenizer.encode(text))
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    async def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation in the chat template, ready for the assistant's turn.
 
         Raises SettingError when the template refuses the messages (some know no system role, for one).
@@ -51,17 +59,20 @@ class TokenizerText:
                 [dict(message) for message in messages], add_generation_prompt=True, tokenize=True, return_dict=False
             )
         except Exception as error:  # a template is the model author's code: it can raise anything
-            reason = " ".join(str(error).split())
-            raise SettingError(f"the model's chat template refuses these messages: {reason}") from error
+            raise SettingError(f"the model's chat template refuses these messages: {one_line(error)}") from error
         return list(ids)
 
-    def decode(self, tokens: Sequence[int]) -> str:
+    async def decode(self, tokens: Sequence[int]) -> str:
         """Text of generated tokens, special tokens left out."""
+        return self.decode_now(tokens)
+
+    def decode_now(self, tokens: Sequence[int]) -> str:
+        """``decode``, at once."""
         ids = [int(token) for token in tokens]
         return cast(str, self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def encode_prompt(
+async def encode_prompt(
     text: Text | None, prompt: Prompt, *, chat: bool | None = None, system: str | None = None
 ) -> list[int]:
     """Token ids of a prompt.
@@ -86,9 +97,9 @@ def encode_prompt(
         if chat is False or not text.has_chat_template:
             if system is not None:
                 raise SettingError("system: a raw prompt has no system message; put its text into the prompt")
-            return _not_empty(text.encode(prompt))
+            return _not_empty(await text.encode(prompt))
         prompt = [{"role": "user", "content": prompt}]
-    return _not_empty(text.encode_chat(_conversation(text, cast(Sequence[Message], prompt), chat, system)))
+    return _not_empty(await text.encode_chat(_conversation(text, cast(Sequence[Message], prompt), chat, system)))
 
 
 def check_prompt(prompt: object) -> Prompt:
@@ -123,9 +134,9 @@ def trim_stop(text: str, stops: Sequence[str]) -> str:
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
 
 
-def completion_text(text: Text, tokens: Sequence[int], stop: Sequence[str | int]) -> str:
+async def completion_text(text: Text, tokens: Sequence[int], stop: Sequence[str | int]) -> str:
     """What a user is shown of a completion: its text, up to a stop string if it ends with one."""
-    return trim_stop(text.decode(tokens), [item for item in stop if isinstance(item, str)])
+    return trim_stop(await text.decode(tokens), [item for item in stop if isinstance(item, str)])
 
 
 def _check_message(message: object) -> None:

@@ -110,6 +110,12 @@ class Trace:
             np.array_equal(getattr(self, name), getattr(other, name)) for name, _ in _COLUMNS
         )
 
+    def differs_at(self, other: Trace) -> int | None:
+        """The first position at which the tokens of two traces differ, or one of them has ended; None if nowhere."""
+        n = min(len(self), len(other))
+        differ = np.flatnonzero(self.tokens[:n] != other.tokens[:n])
+        return int(differ[0]) if len(differ) else None if len(self) == len(other) else n
+
     __hash__ = None  # type: ignore[assignment]  # arrays have none
 
 
@@ -120,6 +126,8 @@ class Step:
     ``stage`` counts from 0; ``cut`` is the position at which the completion was re-opened. ``log_accept`` is the log of
     the acceptance ratio (not capped at 0), or, when ``early`` is true, the upper bound on it at which decoding stopped;
     for alpha = inf it is the gain in log p (nats). ``tokens_decoded`` counts the proposal's tokens, kept or not.
+    ``changed_at`` is the first position at which the completion differs after the step; None if it is the same, because
+    the proposal was rejected or equal to it.
     """
 
     stage: int
@@ -128,6 +136,7 @@ class Step:
     accepted: bool
     early: bool
     tokens_decoded: int
+    changed_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +158,9 @@ class Event:
 class Stats:
     """The cost and the fate of one completion.
 
-    ``steps`` counts Metropolis-Hastings steps; ``acceptance`` is the share accepted, None for a sampler without steps.
+    ``steps`` counts Metropolis-Hastings steps; ``acceptance`` is the share of them accepted and ``changed`` the share
+    that changed the text, None for a sampler without steps. Only the second tells whether a chain moves: a proposal
+    that equals the current text is always accepted.
     ``tokens_decoded`` counts every token decoded, kept or not; ``tokens_prefilled`` the context tokens computed
     afresh (reused ones cost nothing). ``seconds`` is the wall time from start to end, waiting included.
 
@@ -159,6 +170,7 @@ class Stats:
 
     steps: int
     acceptance: float | None
+    changed: float | None
     tokens_decoded: int
     tokens_prefilled: int
     seconds: float

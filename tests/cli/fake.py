@@ -22,13 +22,19 @@ class LetterText:
 
     has_chat_template = False
 
-    def encode(self, text: str) -> list[int]:
+    async def encode(self, text: str) -> list[int]:
+        return self.ids(text)
+
+    def ids(self, text: str) -> list[int]:
         return [LETTERS.index(letter) for letter in text if letter in LETTERS]
 
-    def encode_chat(self, messages: Sequence[object]) -> list[int]:
+    async def encode_chat(self, messages: Sequence[object]) -> list[int]:
         raise AssertionError("there is no template")
 
-    def decode(self, tokens: Sequence[int]) -> str:
+    async def decode(self, tokens: Sequence[int]) -> str:
+        return self.decode_now(tokens)
+
+    def decode_now(self, tokens: Sequence[int]) -> str:
         return "".join(LETTERS[token] for token in tokens if token != EOS)
 
 
@@ -36,13 +42,10 @@ class FakeEngine(TableEngine):
     """Completes any prompt with a few letters; the prompts "h", "g" and "f" hang, fail and break."""
 
     name = "fake"
-    text = LetterText()
+    letters = LetterText()
 
     def __init__(self) -> None:
-        super().__init__(lambda _: [0.1, 0.3, 0.2, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05], EOS)
-
-    def check(self, request: Request) -> None:
-        pass
+        super().__init__(lambda _: [0.1, 0.3, 0.2, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05], EOS, text=self.letters)
 
     async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
         first = LETTERS[request.context[0]]

@@ -6,17 +6,17 @@ import logging
 import pytest
 
 from powercut.cli import main
-from powercut.models import loading as weights
+from powercut.models import listing
 
 ROWS = [
-    weights.ModelInfo("smollm2", "bundled", True, "SmolLM2,\n4-bit", "the default"),
-    weights.ModelInfo("any/model", "any", False, "needs [transformers]", "pip install 'powercut[transformers]'"),
+    listing.ModelInfo("smollm2", "bundled", True, "SmolLM2,\n4-bit", "the default"),
+    listing.ModelInfo("any/model", "any", False, "needs [transformers]", "pip install 'powercut[transformers]'"),
 ]
 
 
 @pytest.fixture(autouse=True)
 def rows(monkeypatch):
-    monkeypatch.setattr(weights, "list_models", lambda: ROWS)
+    monkeypatch.setattr(listing, "list_models", lambda: ROWS)
 
 
 def test_a_line_each_when_piped(capsys):
@@ -50,7 +50,7 @@ def test_what_the_library_logs_is_a_note(capsys, monkeypatch):
         logging.getLogger("powercut").info("converting %s", "the model")
         return []
 
-    monkeypatch.setattr(weights, "list_models", list_models)
+    monkeypatch.setattr(listing, "list_models", list_models)
     assert main(["models"]) == 0
     assert capsys.readouterr().err == "note: converting the model\n"
     assert not logging.getLogger("powercut").handlers

@@ -35,7 +35,7 @@ def test_a_chain_is_shown_where_it_stands_until_it_ends():
     progress.observe(0, 1, Event(1, 5, step, make_trace(3), make_trace(8)))
     text = drawn(progress)
     assert "1,234 tokens decoded" in text
-    assert text.splitlines()[-1].split() == ["0", "1", "2/5", "1/4", "100%", "8"]
+    assert text.splitlines()[-1].split() == ["0", "1", "2/5", "1/4", "100%", "0%", "8"]
     progress.finish(0, 1)
     text = drawn(progress)
     assert "1/3 completions" in text
@@ -65,22 +65,22 @@ def test_without_a_terminal_there_is_a_line_now_and_then():
             progress.observe(0, 0, Event(1, 5, None, make_trace(4), make_trace(4)))
     [line] = console.file.getvalue().splitlines()
     assert line.startswith("0/1 completions · 0 tokens decoded")
-    assert line.endswith("prompt 0, sample 0: stage 2/5, step 0/4, acceptance –, length 4")
+    assert line.endswith("prompt 0, sample 0: stage 2/5, step 0/4, acceptance –, changed –, length 4")
 
 
 def test_figures_say_what_is_known():
-    stats = Stats(steps=23, acceptance=10 / 23, tokens_decoded=1834, tokens_prefilled=0, seconds=12.06)
+    stats = Stats(steps=23, acceptance=10 / 23, changed=2 / 23, tokens_decoded=1834, tokens_prefilled=0, seconds=12.06)
     assert figures(Completion(make_trace(4), stats)) == (
-        "log-probability -2.00 · acceptance rate 43% of 23 steps · 1,834 tokens decoded, 4 kept · 12.1 s"
+        "log-probability -2.00 · of 23 steps 43% accepted, 9% changed the text · 1,834 tokens decoded, 4 kept · 12.1 s"
         " · cut off at max-new-tokens"
     )
-    plain = Stats(steps=0, acceptance=None, tokens_decoded=1, tokens_prefilled=0, seconds=0)
-    assert "acceptance" not in figures(Completion(make_trace(1), plain))
+    plain = Stats(steps=0, acceptance=None, changed=None, tokens_decoded=1, tokens_prefilled=0, seconds=0)
+    assert "accepted" not in figures(Completion(make_trace(1), plain))
 
 
 def test_completions_are_shown_in_order_and_gaps_are_passed_over_at_the_end():
     def make(i):
-        return Completion(make_trace(1), Stats(0, None, 1, 0, 0.0), prompt_index=i)
+        return Completion(make_trace(1), Stats(0, None, None, 1, 0, 0.0), prompt_index=i)
 
     shown = []
     in_order = InOrder(lambda c: shown.append(c.prompt_index), [(i, 0) for i in range(5)])
@@ -96,7 +96,7 @@ def test_completions_are_shown_in_order_and_gaps_are_passed_over_at_the_end():
 
 
 def test_figures_of_samplers_that_weigh_and_choose():
-    cost = {"steps": 0, "acceptance": None, "tokens_decoded": 9, "tokens_prefilled": 0, "seconds": 1.0}
+    cost = {"steps": 0, "acceptance": None, "changed": None, "tokens_decoded": 9, "tokens_prefilled": 0, "seconds": 1.0}
     assert "log-probability -1.00 · log Z -12.35 · 9 tokens" in figures(
         Completion(make_trace(2), Stats(**cost, log_z=-12.345))
     )

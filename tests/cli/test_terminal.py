@@ -20,13 +20,13 @@ def test_what_is_shown_of_control_characters():
 
 
 class EvilText(fake.LetterText):
-    def decode(self, tokens):
+    def decode_now(self, tokens):
         return EVIL
 
 
 @pytest.fixture
 def evil(monkeypatch):
-    monkeypatch.setattr(fake.FakeEngine, "text", EvilText())
+    monkeypatch.setattr(fake.FakeEngine, "letters", EvilText())
     monkeypatch.setattr(fake.FakeEngine, "name", EVIL)
 
 

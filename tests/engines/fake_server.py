@@ -16,7 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from powercut.engines.next_token import draw, next_token_law
+from powercut.engines.laws import draw, next_token_law
+
+VISIBLE = 1
+"""The token of an exclamation mark."""
 
 OWNERS = {"generate": "vllm", "completions": "vllm", "llama": "llamacpp", "sglang": "sglang"}
 PATHS = {
@@ -37,8 +40,11 @@ class FakeServer:
 
     ``drops``: after how many tokens each coming request's stream is dropped. ``failures``: how many coming requests
     get HTTP 500, for the reason ``failure``. ``hold_after``: after how many tokens every stream stands still until the
-    server is killed. ``seen`` are the payloads of all requests for tokens; ``aborted`` is set once a client went away
-    in the middle of an answer; ``running`` counts the answers under way.
+    server is killed. ``hidden`` are tokens that end inside a character, which llama-server does not show. ``instead``
+    may give, for a path and a body, the bytes to send in place of an answer, after which the connection is closed;
+    ``spoil`` changes the text of each event. ``calls`` are the paths of all requests, ``seen`` the payloads of those
+    for tokens; ``aborted`` is set once a client went away in the middle of an answer; ``running`` counts the answers
+    under way, ``most_running`` the most of them.
     """
 
     probs: Callable[[tuple[int, ...]], Any]
@@ -54,11 +60,18 @@ class FakeServer:
     chunk: int = 1
     cumulative: bool = True
     cached: int | None = None
+    places: int | None = None
+    owner: str | None = None
+    hidden: frozenset[int] = frozenset()
+    close_after: bool = False
+    instead: Callable[[str, dict[str, Any]], bytes | None] = lambda path, body: None
+    spoil: Callable[[str], str | bytes] = lambda text: text
     max_model_len: int | None = None
     drops: list[int] = field(default_factory=list)
     failures: int = 0
     failure: str = "out of order"
     hold_after: int | None = None
+    calls: list[str] = field(default_factory=list)
     seen: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     running: int = 0
@@ -100,8 +113,17 @@ class FakeServer:
         self.http.server_close()  # waits for the threads
         self.thread.join()
 
-    def answer(self, context: tuple[int, ...], n: int, temperature: float, top_k: int, seed: int, stops: set[int]):
-        """Draw up to ``n`` tokens: (token, [(id, log-probability), ...], end) each."""
+    def answer(
+        self,
+        context: tuple[int, ...],
+        n: int,
+        temperature: float,
+        top_k: int,
+        seed: int,
+        stops: set[int],
+        forced: int | None = None,
+    ):
+        """Draw up to ``n`` tokens, the first ``forced`` if given: (token, [(id, log-probability), ...], end) each."""
         noise = np.random.default_rng(seed)
         for i in range(n):
             probs = np.asarray(self.probs(context), dtype=float)
@@ -109,7 +131,7 @@ class FakeServer:
                 logprobs = np.log(probs)
             top = np.sort(np.argsort(-probs, kind="stable")[:top_k])
             law = next_token_law(logprobs[top][None], np.array([temperature]))
-            token = int(top[draw(law.logq, noise.random(1))[0]])
+            token = int(top[draw(law.logq, noise.random(1))[0]]) if forced is None else forced
             given = law.logq[0] if self.processed else logprobs[top]
             end = "stop" if token in stops else "length" if i == n - 1 else None
             yield token, [(int(t), max(float(v), -9999.0)) for t, v in zip(top, given, strict=True)], end
@@ -158,24 +180,45 @@ class _Handler(BaseHTTPRequestHandler):
 
     def authorised(self):
         self.fake.headers.append(dict(self.headers))
+        self.fake.calls.append(self.path)
         if self.fake.key is None or self.headers.get("Authorization") == f"Bearer {self.fake.key}":
             return True
         self.refuse(401, f"wrong key: {self.headers.get('Authorization')}")
         return False
 
+    def answered(self, body):
+        """Whether the fault ordered for this request has been sent."""
+        if (data := self.fake.instead(self.path, body)) is None:
+            return False
+        self.wfile.write(data)
+        self.close_connection = True
+        return True
+
     def do_GET(self):
-        if not self.authorised():
+        if not self.authorised() or self.answered({}):
             return
-        if self.path != "/v1/models":
+        path, kind = self.path.partition("?")[0], self.fake.kind
+        if kind == "llama" and path == "/props" and self.fake.places is not None:
+            about = {"total_slots": self.fake.places, "default_generation_settings": {"n_ctx": self.fake.max_model_len}}
+            self.reply(200, about)
+            return
+        if kind == "sglang" and path == "/get_server_info" and self.fake.places is not None:
+            self.reply(200, {"max_running_requests": self.fake.places})
+            return
+        if path != "/v1/models":
             self.reply(404, {"detail": "Not Found"})
             return
-        card = {"id": self.fake.model, "object": "model", "owned_by": OWNERS[self.fake.kind], "root": "/nowhere/fake"}
+        owner = self.fake.owner or OWNERS[kind]
+        card = {"id": self.fake.model, "object": "model", "owned_by": owner, "root": "/nowhere/fake"}
         self.reply(200, {"object": "list", "data": [{**card, "max_model_len": self.fake.max_model_len}]})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         fake = self.fake
-        if not self.authorised():
+        if not self.authorised() or self.answered(body):
+            return
+        if fake.kind == "llama" and self.path == "/tokenize" and body["content"] == "!":
+            self.reply(200, {"tokens": [VISIBLE]})
             return
         if fake.tokenizer is not None and self.path in ("/tokenize", "/detokenize", "/apply-template"):
             self.reply(200, self.text(body))
@@ -207,7 +250,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             drawn = []
-            for piece in fake.answer(tuple(context), n, temperature, top_k, seed, stops | {fake.eos}):
+            forced = body["logit_bias"][0][0] if "logit_bias" in body else None
+            for piece in fake.answer(tuple(context), n, temperature, top_k, seed, stops | {fake.eos}, forced):
                 if len(drawn) == drop:
                     raise DropError
                 if len(drawn) == fake.hold_after:
@@ -217,10 +261,11 @@ class _Handler(BaseHTTPRequestHandler):
                 if len(drawn) % fake.chunk == 0 or piece[2]:
                     new = drawn[(len(drawn) - 1) // fake.chunk * fake.chunk :]
                     for event in write(fake, new, drawn, len(context)):
-                        self.send(f"data: {json.dumps(event)}\n\n")
+                        self.send(fake.spoil(f"data: {json.dumps(event)}\n\n"))
             if fake.kind != "llama":
                 self.send("data: [DONE]\n\n")
             self.wfile.write(b"0\r\n\r\n")
+            self.close_connection = fake.close_after
         except DropError:
             self.close_connection = True
         except OSError:
@@ -231,7 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
                 fake.running -= 1
 
     def send(self, text):
-        data = text.encode()
+        data = text if isinstance(text, bytes) else text.encode()
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
     def text(self, body):
@@ -292,7 +337,10 @@ def write(fake, new, drawn, prompt):
         yield {"choices": [choice], "usage": usage}
     elif fake.kind == "llama":
         for i, (t, row) in enumerate(zip(tokens, rows, strict=True)):
-            entry = {"id": t, "logprob": dict(row)[t], "top_logprobs": [{"id": i, "logprob": v} for i, v in row]}
+            if t in fake.hidden:
+                continue
+            tops = [{"id": i, "logprob": v, "bytes": [0xF0, 0x9F] if i in fake.hidden else [65]} for i, v in row]
+            entry = {"id": t, "logprob": dict(row).get(t, -50.0), "top_logprobs": tops}
             event = {"tokens": [t], "stop": False, "tokens_predicted": len(drawn) - len(new) + i + 1}
             yield {**event, "completion_probabilities": [entry]} if fake.log_probs else event
         if end:

@@ -13,8 +13,8 @@ import numpy as np
 from powercut.engines.background import BackgroundLoop
 from powercut.engines.vllm import VllmEngine
 from powercut.engines.vllm import vllm_engine as vllm_engine
-from powercut.engines.vllm.launch import Limits
-from tests.enumeration import random_table
+from powercut.engines.vllm.launch import Capacity
+from tests.checks import random_table
 
 STOP = 0
 
@@ -105,5 +105,10 @@ def fake_params(request: Any, stop_tokens: Any) -> Any:
 def fake_engine(monkeypatch: Any, llm: FakeLLM | None = None, **options: Any) -> VllmEngine:
     """An engine on a fake vLLM, without vLLM; close it in the end."""
     monkeypatch.setattr(vllm_engine, "sampling_params", fake_params)
-    limits = {"context_length": 64, "vocab_size": 6, "max_logprobs": 5, "slots": 4} | options.pop("limits", {})
-    return VllmEngine(llm or FakeLLM(), BackgroundLoop("fake"), Limits(**limits), stop_tokens=[STOP], **options)
+    capacity = {"context_length": 64, "vocab_size": 6, "max_logprobs": 5, "slots": 4} | options.pop("capacity", {})
+    return VllmEngine(llm or FakeLLM(), BackgroundLoop("fake"), Capacity(**capacity), stop_tokens=[STOP], **options)
+
+
+def close(engine: VllmEngine) -> None:
+    """Give it back."""
+    asyncio.run(engine.aclose())

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import powercut as pc
+from powercut.engines.protocol import Chain
 from powercut.engines.transformers import TransformersEngine
-from tests.enumeration import random_table
+from tests.checks import random_table
 from tests.tiny import tiny_model
 
 PROMPT = np.array([1, 2, 3])
@@ -140,6 +141,34 @@ def test_an_error_in_keep_going_reaches_the_caller_alone(engine):
     error, trace = asyncio.run(both())
     assert isinstance(error, ZeroDivisionError)
     assert trace.tokens.tolist() == extend(engine, ask(2))[0].tokens.tolist()
+
+
+@pytest.mark.parametrize("outcome", ["trace", "error", "cancelled"])
+def test_a_chain_is_due_again_when_its_request_has_its_outcome(engine, outcome):
+    due = []
+    seed = next(i for i, t in enumerate(extend(engine, *map(ask, range(40)))) if len(t) > 6)
+
+    def keep_going(piece):
+        due.append(chain.due)
+        if outcome == "error":
+            raise ZeroDivisionError
+        return True
+
+    async def one():
+        task = asyncio.create_task(engine.extend(ask(seed, chain=chain), keep_going))
+        while not due:
+            await asyncio.sleep(0)
+        if outcome == "cancelled":
+            task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled() or task.exception() or task.result()
+
+    with Chain() as chain:
+        result = asyncio.run(one())
+        assert set(due) == {0}
+        assert chain.due == 1
+    kinds = {"trace": pc.Trace, "error": ZeroDivisionError, "cancelled": bool}
+    assert isinstance(result, kinds[outcome])
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ import pytest
 
 import powercut as pc
 from powercut.engines.http.api import Api
+from powercut.engines.protocol import Chain
+from powercut.study.exact import EOS, enumerate_completions, procedure_law
+from tests.checks import chi_square_p, count, random_table
 from tests.engines.fake_server import FakeServer
-from tests.enumeration import EOS, chi_square_p, count, enumerate_completions, procedure_law, random_table
 from tests.tiny import tiny_tokenizer
 
 MODEL = random_table(1, 6)
@@ -39,6 +41,13 @@ def extend(engine, *requests, keep_going=None):
         return await asyncio.gather(*(engine.extend(r, keep_going) for r in requests))
 
     return asyncio.run(all_at_once())
+
+
+def now(awaitable):
+    async def awaited():
+        return await awaitable
+
+    return asyncio.run(awaited())
 
 
 def never_stops(context):
@@ -204,9 +213,9 @@ def test_what_is_no_such_server():
     with FakeServer(MODEL) as server:
         server.kind = "llama"  # the list of models says llama.cpp, and this path is not there
         api = Api(server.url[:-3])
-        assert api.get("/v1/models")["data"][0]["owned_by"] == "llamacpp"
+        assert asyncio.run(api.get("/v1/models"))["data"][0]["owned_by"] == "llamacpp"
         with pytest.raises(pc.EngineError, match="404"):
-            api.post("/nothing", {})
+            asyncio.run(api.post("/nothing", {}))
 
 
 def test_an_option_it_does_not_have():
@@ -226,10 +235,10 @@ def test_text_by_the_servers_endpoints(kind):
     with FakeServer(text_model, kind=kind, tokenizer=tiny_tokenizer()) as server:
         engine = load(server)
         assert engine.text.has_chat_template
-        ids = engine.text.encode("héllo")
+        ids = now(engine.text.encode("héllo"))
         assert ids == tiny_tokenizer().encode("héllo")
-        assert engine.text.decode(ids) == "héllo"
-        chat = engine.text.encode_chat([{"role": "user", "content": "hi"}])
+        assert now(engine.text.decode(ids)) == "héllo"
+        chat = now(engine.text.encode_chat([{"role": "user", "content": "hi"}]))
         assert tiny_tokenizer().decode(chat) == "<|user|>hi<|end|><|assistant|>"
         server.probs = lambda context: np.eye(260)[ids[0] if len(context) < 30 else EOS]
         [c] = pc.sample(engine, pc.Standard(top_k=4, max_new_tokens=40), ["go"])
@@ -243,7 +252,7 @@ def test_text_by_a_tokenizer_here(tmp_path):
     (folder / "config.json").write_text('{"model_type": "llama"}')
     with FakeServer(text_model, tokenizer=tiny_tokenizer()) as server:
         engine = load(server, tokenizer=str(folder))
-        a = engine.text.encode("a")[0]
+        a = now(engine.text.encode("a"))[0]
         server.probs = lambda context: np.eye(260)[a]
         [c] = pc.sample(engine, pc.Standard(top_k=4, max_new_tokens=40, stop=("aaa",)), ["go"])
         assert c.finished
@@ -315,7 +324,7 @@ class OnWarning(logging.Handler):
 
     def emit(self, record):
         self.lines.append(record.getMessage())
-        if record.levelno >= logging.WARNING:
+        if "chains wait" in self.lines[-1]:
             self.act()
 
     def __enter__(self):
@@ -344,7 +353,7 @@ def test_a_server_killed_and_restarted(kind):
             server.hold_after = None
         return True
 
-    with FakeServer(never_stops, kind=kind) as server:
+    with FakeServer(never_stops, kind=kind, cumulative=False) as server:
         engine = load(server, top_k=3)
         with OnWarning(server.start) as heard:
             server.hold_after = 10
@@ -410,14 +419,14 @@ def test_closing_the_stream_frees_the_server():
 # several servers, and the key
 
 
-def test_sessions_stay_with_their_server():
+def test_chains_stay_with_their_server():
     with FakeServer(MODEL) as one, FakeServer(MODEL) as two:
         engine = load(one, two, concurrency=5)
         assert engine.concurrency == 10
         one.seen.clear(), two.seen.clear()
+        chains = [Chain() for _ in range(6)]
         for lane in range(3):
-            chains = [("chain", seed) for seed in range(6)]
-            extend(engine, *(ask(c[1], session=(c, lane), context=np.array([c[1] + 1])) for c in chains))
+            extend(engine, *(ask(i, chain=c, lane=lane, context=np.array([i + 1])) for i, c in enumerate(chains)))
         places = [{p["prompt"][0] for p in server.seen} for server in (one, two)]
         assert not places[0] & places[1]
         assert [len(s.seen) for s in (one, two)] == [9, 9]
@@ -426,9 +435,10 @@ def test_sessions_stay_with_their_server():
 def test_one_of_two_servers_dies():
     with FakeServer(MODEL) as one, FakeServer(MODEL) as two:
         engine = load(one, two)
-        extend(engine, ask(0, session="a"))
+        chain = Chain()
+        extend(engine, ask(0, chain=chain))
         one.stop()
-        traces = extend(engine, *(ask(seed, session="a" if seed == 0 else None) for seed in range(8)))
+        traces = extend(engine, *(ask(seed, chain=chain if seed == 0 else None) for seed in range(8)))
         one.start()
     want = extend(pc.TableEngine(MODEL, EOS), *map(ask, range(8)))
     assert [t.tokens.tolist() for t in traces] == [t.tokens.tolist() for t in want]
@@ -437,7 +447,7 @@ def test_one_of_two_servers_dies():
 def test_the_key_is_sent_and_never_shown(monkeypatch, caplog, capsys):
     caplog.set_level(logging.DEBUG)
     with FakeServer(MODEL, key="sk-secret") as server:
-        assert "POWERCUT_API_KEY" in rejected(server, "wants a key")
+        assert "POWERCUT_API_KEY" in rejected(server, "asks for a key")
         monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
         assert "sk-other" not in rejected(server, "refuses the key")
         monkeypatch.setenv("POWERCUT_API_KEY", "sk-secret")
@@ -457,7 +467,7 @@ def test_nothing_is_left_open():
         engine = load(server)
         for _ in range(3):
             pc.sample(engine, pc.Standard(max_new_tokens=4, top_k=4), [[1]], n=3)
-            assert not engine._pool._clients
+            assert not engine._pool.servers[0].api._connections._clients
 
         async def dropped():
             other = load(server)

@@ -3,9 +3,9 @@
 import pytest
 
 import powercut as pc
+from tests.checks import random_table
 from tests.engines.fake_server import FakeServer
 from tests.engines.test_contract import *  # noqa: F403
-from tests.enumeration import random_table
 
 
 @pytest.fixture(params=["completions", "generate", "llama", "sglang"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.engines.fake_vllm import fake_engine
+from tests.engines.fake_vllm import close, fake_engine
 from tests.engines.test_contract import *  # noqa: F403
 
 
@@ -10,4 +10,4 @@ from tests.engines.test_contract import *  # noqa: F403
 def engine(monkeypatch):
     engine = fake_engine(monkeypatch)
     yield engine
-    engine.close()
+    close(engine)

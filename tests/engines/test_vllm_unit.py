@@ -2,20 +2,22 @@
 
 import asyncio
 import importlib.util
-import multiprocessing
+import math
+import re
 import threading
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import powercut as pc
-from powercut.engines.pins import Pins
+from powercut.engines.protocol import Chain
 from powercut.engines.vllm import launch as vllm_start
 from powercut.engines.vllm.launch import decode_error, resolve_options, start_error
-from powercut.engines.vllm.mailbox import top_entries, traces_of
+from powercut.engines.vllm.mailbox import laws_of, rows_drawn_first
 from powercut.errors import EngineError, SettingError
-from tests.engines.fake_vllm import FakeLLM, fake_engine
+from tests.engines.fake_vllm import FakeLLM, close, fake_engine
 
 KNOWN = {
     "max_num_seqs", "max_model_len", "dtype", "logprobs_mode", "max_logprobs", "tensor_parallel_size",
@@ -29,7 +31,7 @@ GIB = 2**30
 def engine(monkeypatch):
     engine = fake_engine(monkeypatch)
     yield engine
-    engine.close()
+    close(engine)
 
 
 def ask(seed=0, n=12, context=(1, 2, 3), **options):
@@ -54,9 +56,12 @@ def test_without_vllm_one_line_says_what_to_install(monkeypatch):
 
 
 def test_a_process_that_vllm_started_does_not_start_vllm(monkeypatch):
-    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    script = compile("import powercut as pc\npc.load('vllm:smollm2')", "script.py", "exec")
     with pytest.raises(EngineError, match="__main__"):
-        pc.load("vllm:smollm2")
+        exec(script, {"__name__": "__mp_main__"})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EngineError, match="needs vLLM"):
+        exec(script, {"__name__": "__main__"})
 
 
 def test_options_pass_through_and_ours_have_vllms_names():
@@ -78,6 +83,7 @@ def test_options_pass_through_and_ours_have_vllms_names():
         ({"concurrency": True}, "concurrency must be"),
         ({"context_length": "long"}, "context_length must be"),
         ({"logprobs_mode": "processed_logprobs"}, "logprobs_mode must be raw_logprobs"),
+        ({"logprobs_mode": "raw_logits"}, "logprobs_mode must be raw_logprobs"),  # they can be positive
     ],
 )
 def test_options_that_cannot_be_used(options, match):
@@ -178,7 +184,7 @@ def test_requests_that_cannot_be_served(engine, request_, match):
 
 def test_the_probe_tells_raw_log_probabilities_from_processed_ones(monkeypatch):
     for raw in (True, False):
-        engine = fake_engine(monkeypatch, FakeLLM(raw=raw), limits={"max_logprobs": 6})
+        engine = fake_engine(monkeypatch, FakeLLM(raw=raw), capacity={"max_logprobs": 6})
         try:
             if raw:
                 engine.probe()
@@ -186,7 +192,7 @@ def test_the_probe_tells_raw_log_probabilities_from_processed_ones(monkeypatch):
                 with pytest.raises(EngineError, match="logprobs_mode='raw_logprobs'"):
                     engine.probe()
         finally:
-            engine.close()
+            close(engine)
 
 
 def test_deltas_of_several_tokens_are_cut_at_a_stop(monkeypatch):
@@ -195,7 +201,7 @@ def test_deltas_of_several_tokens_are_cut_at_a_stop(monkeypatch):
     class Digits:
         has_chat_template = False
 
-        def decode(self, tokens):
+        def decode_now(self, tokens):
             return "".join(map(str, tokens))
 
     llm = FakeLLM(interval=4, pause=0)
@@ -206,7 +212,7 @@ def test_deltas_of_several_tokens_are_cut_at_a_stop(monkeypatch):
         assert before == sum(map(len, plain))
         stopped = [asyncio.run(engine.extend(ask(seed, stop=("3",)))) for seed in range(30)]
     finally:
-        engine.close()
+        close(engine)
     for trace, whole in zip(stopped, plain, strict=True):
         tokens = whole.tokens.tolist()
         end = tokens.index(3) + 1 if 3 in tokens else len(tokens)
@@ -223,7 +229,7 @@ def test_an_aborted_request_returns_what_was_ready(monkeypatch):
     try:
         trace = asyncio.run(engine.extend(ask(1, n=40, stop=()), lambda piece: seen.append(piece) or False))
     finally:
-        engine.close()
+        close(engine)
     assert len(seen) == 1
     assert len(trace) == engine.usage.decoded < 40
     assert len(llm.aborted) == 1
@@ -248,7 +254,7 @@ def test_cancelling_drops_the_request_in_vllm(monkeypatch):
     try:
         asyncio.run(cancel())
     finally:
-        engine.close()
+        close(engine)
     assert len(llm.aborted) == 1
 
 
@@ -265,7 +271,7 @@ def test_a_failure_reaches_the_request_and_the_next_one_goes_on(monkeypatch):
         with pytest.raises(EngineError, match=r"ended a request by itself \(error\)"):
             asyncio.run(engine.extend(ask()))
     finally:
-        engine.close()
+        close(engine)
 
 
 def test_closing_ends_what_runs_and_refuses_what_comes(monkeypatch):
@@ -275,13 +281,13 @@ def test_closing_ends_what_runs_and_refuses_what_comes(monkeypatch):
     async def close_meanwhile():
         task = asyncio.create_task(engine.extend(ask()))
         await asyncio.sleep(0.05)
-        await asyncio.to_thread(engine.close)
+        await engine.aclose()
         return await asyncio.gather(task, return_exceptions=True)
 
     (error,) = asyncio.run(close_meanwhile())
     assert isinstance(error, EngineError)
     assert not llm.up
-    engine.close()
+    close(engine)
     with pytest.raises(EngineError, match="closed"):
         asyncio.run(engine.extend(ask()))
 
@@ -305,45 +311,33 @@ def test_several_loops_use_one_engine_at_once(engine):
 
 def test_a_chain_stays_on_its_rank(monkeypatch):
     llm = FakeLLM()
-    engine = fake_engine(monkeypatch, llm, limits={"ranks": 3})
+    engine = fake_engine(monkeypatch, llm, capacity={"ranks": 3})
     assert engine.concurrency == 12
 
-    async def chains():
-        for _ in range(3):
-            keys = [("chain", i) for i in range(6)]
-            await asyncio.gather(*(engine.extend(ask(seed=i, session=(key, i % 2))) for i, key in enumerate(keys)))
+    async def extend_all():
+        chains = [Chain() for _ in range(6)]
+        for lane in range(3):
+            await asyncio.gather(*(engine.extend(ask(seed=i, chain=c, lane=lane)) for i, c in enumerate(chains)))
 
     try:
-        asyncio.run(chains())
+        asyncio.run(extend_all())
     finally:
-        engine.close()
-    ranks = [[seen.rank for seen in sorted(llm.seen[i : i + 6], key=lambda s: s.name)] for i in (0, 6)]
-    assert Counter(ranks[0]) == {0: 2, 1: 2, 2: 2}
-
-
-def test_places_of_chains_are_remembered_and_bounded():
-    pins = Pins()
-    assert pins.get("chain") is None
-    pins.put("chain", 1)
-    assert pins.get("chain") == 1
-    assert pins.get(("chain", 3)) == 1  # another lane of it
-    pins.put(None, 2)
-    assert pins.get(None) is None
-    for i in range(2 * Pins.REMEMBERED):
-        pins.put((i, 0), i)
-    assert len(pins) == Pins.REMEMBERED
-    assert pins.get("chain") is None
+        close(engine)
+    ranks = [{seen.params.seed: seen.rank for seen in llm.seen[i : i + 6]} for i in (0, 6, 12)]
+    assert Counter(ranks[0].values()) == {0: 2, 1: 2, 2: 2}
+    assert ranks[0] == ranks[1] == ranks[2]
+    assert not engine._ranks  # chains that are gone are forgotten
 
 
 def test_rows_are_token_drawn_first_and_count_it_once():
     tokens, widths = np.array([5, 9, 4]), np.array([3, 3, 2])  # the last as joined deltas have it: no second copy
     flat = np.array([5, 4, 5, 9, 7, 8, 4, 7]), np.log([0.2, 0.5, 0.2, 0.1, 0.3, 0.1, 0.5, 0.4])
-    ids, logprobs = top_entries(tokens, widths, *flat)
-    assert ids.tolist() == [[5, 4, 5], [9, 7, 8], [4, 7, -1]]
-    assert np.exp(logprobs).round(6).tolist() == [[0, 0.5, 0.2], [0.1, 0.3, 0.1], [0.5, 0.4, 0]]
+    ids, logprobs = rows_drawn_first(tokens, widths, *flat)
+    assert ids.tolist() == [[-1, 4, 5], [9, 7, 8], [4, 7, -1]]
+    assert np.exp(logprobs).round(6).tolist() == [[0.2, 0.5, 0.2], [0.1, 0.3, 0.1], [0.5, 0.4, 0]]
     for wrong in (np.array([3, 3]), np.array([3, 3, 3])):
         with pytest.raises(EngineError, match="do not match"):
-            top_entries(tokens, wrong, *flat)
+            rows_drawn_first(tokens, wrong, *flat)
 
 
 def test_one_bad_output_does_not_spoil_the_others():
@@ -357,15 +351,69 @@ def test_one_bad_output_does_not_spoil_the_others():
         def __init__(self, token_ids, logprobs):
             self.token_ids, self.logprobs = token_ids, logprobs
 
-    good = Output([4], Rows([4, 4, 5], np.log([0.5, 0.5, 0.25]).tolist()))
-    pieces = [
+    def output(*content):
+        return SimpleNamespace(outputs=[Output(*content)])
+
+    good = output([4], Rows([4, 4, 5], np.log([0.5, 0.5, 0.25]).tolist()))
+    (other, nan, odd), rest = [[4], [4], [4]], [0.25, 0.25]
+    outputs = [
         (ask(top_k=2), good),
-        (ask(top_k=2), Output([4], None)),
+        (ask(top_k=2), output(other, None)),
         (ask(top_k=2, temperature=0.5), good),
-        (ask(top_k=2), Output([], None)),
+        (ask(top_k=2), output([], None)),
+        (ask(top_k=2), output(nan, Rows([4, 4, 5], [math.nan, *rest]))),
+        (ask(top_k=2), output(odd, Rows([4, 4, 5.5], [-1.0, -1.0, -2.0]))),
+        (ask(top_k=2), SimpleNamespace()),
     ]
-    first, bad, second, none = traces_of(pieces)
-    np.testing.assert_allclose(first.logp, np.log(2 / 3))
-    np.testing.assert_allclose(second.logq, np.log(4 / 5))
-    assert isinstance(bad, EngineError)
-    assert len(none) == 0
+    first, bad, second, none, *worse = laws_of(outputs)
+    np.testing.assert_allclose(first[1][0], np.log(2 / 3))
+    np.testing.assert_allclose(second[1][1], np.log(4 / 5))
+    assert len(none[0]) == 0
+    for error, match in zip((bad, *worse), ("without", "above 0|NaN", "whole number", "cannot be read"), strict=True):
+        assert isinstance(error, EngineError)
+        assert re.search(match, str(error))
+
+
+@pytest.mark.parametrize("top_k", [4])
+@pytest.mark.parametrize("harm", ["nan", "lost field", "positive", "repeated", "short", "no number"])
+def test_one_bad_output_ends_its_own_request(monkeypatch, harm, top_k):
+    llm = FakeLLM()
+    engine = fake_engine(monkeypatch, llm)
+    generate = llm.generate
+
+    async def harmed(prompt, params, name, **options):
+        count = 0
+        async for output in generate(prompt, params, name, **options):
+            count += 1
+            if params.seed == 1 and count == 2:
+                rows = output.outputs[0].logprobs
+                if harm == "lost field":
+                    del rows.end_indices
+                elif harm == "repeated":
+                    rows.token_ids[-1] = rows.token_ids[-2]
+                elif harm == "short":
+                    rows.token_ids, rows.logprobs, rows.end_indices = rows.token_ids[:3], rows.logprobs[:3], [3]
+                else:
+                    rows.logprobs[-1] = {"nan": math.nan, "positive": 0.5, "no number": "x"}[harm]
+            yield output
+
+    llm.generate = harmed
+
+    async def four():
+        work = [engine.extend(ask(seed, n=30, stop=())) for seed in range(4)]
+        return await asyncio.wait_for(asyncio.gather(*work, return_exceptions=True), 60)
+
+    seeds = [seed for seed, outcome in enumerate(asyncio.run(four())) if isinstance(outcome, EngineError)]
+    close(engine)
+    assert seeds == [1]
+
+
+def test_an_error_in_keep_going_that_is_no_exception_reaches_the_caller(engine):
+    def cancel(piece):
+        raise asyncio.CancelledError
+
+    async def one():
+        return await asyncio.wait_for(asyncio.gather(engine.extend(ask(), cancel), return_exceptions=True), 60)
+
+    (error,) = asyncio.run(one())
+    assert isinstance(error, asyncio.CancelledError)

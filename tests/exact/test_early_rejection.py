@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import powercut as pc
+from powercut.study.exact import EOS, enumerate_completions
 from powercut.target import LogRatio
-from tests.enumeration import EOS, enumerate_completions, grid, random_table
+from tests.checks import grid, random_table
 
 SETTINGS = [
     *grid(cls=[pc.UniformCut], alpha=[1, 4, math.inf], temperature=[0.5], uniform_mix=[0.0]),

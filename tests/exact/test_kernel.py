@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from powercut import EntropyCut, UniformCut
+from powercut.study.exact import enumerate_completions, kappa, kernel_matrix
+from powercut.study.reference import LengthCapped, capped_kernel_matrix
 from powercut.target import log_ratio
-from tests.enumeration import enumerate_completions, grid, kappa, kernel_matrix, random_table
-from tests.reference import LengthCapped, capped_kernel_matrix
+from tests.checks import grid, random_table
 
 SETTINGS = [
     *grid(cls=[UniformCut], alpha=[1, 1.7, 4, 9], temperature=[None, 1.0, 0.6], uniform_mix=[0.0]),

@@ -11,16 +11,9 @@ import numpy as np
 import pytest
 
 import powercut as pc
-from tests.enumeration import (
-    EOS,
-    chi_square_p,
-    count,
-    enumerate_completions,
-    kernel_matrix,
-    procedure_law,
-    random_table,
-)
-from tests.reference import LengthCapped
+from powercut.study.exact import EOS, enumerate_completions, kernel_matrix, procedure_law
+from powercut.study.reference import LengthCapped
+from tests.checks import chi_square_p, count, random_table
 
 ALARM = 1e-6
 DRAWS = 2500

@@ -5,7 +5,8 @@ import torch
 
 import powercut as pc
 from powercut.engines.transformers import TransformersEngine
-from tests.enumeration import EOS, random_table
+from powercut.study.exact import EOS
+from tests.checks import random_table
 from tests.tiny import tiny_model
 
 

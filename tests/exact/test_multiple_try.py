@@ -4,16 +4,14 @@ The transition matrix is enumerated twice: from the formulas (all tuples of trie
 for every outcome of its random choices.
 """
 
-import itertools
-
 import numpy as np
 import pytest
 
 import powercut as pc
-from powercut.samplers.base import Draw
-from powercut.target import log_accept_tries, log_ratio, normalise
-from tests.enumeration import EOS, chi_square_p, count, enumerate_completions, extension_matrix, grid, random_table
-from tests.exhaustive import every_path
+from powercut.samplers.draw import Draw
+from powercut.study.exact import EOS, enumerate_completions, extension_matrix, tries_matrix
+from powercut.study.paths import every_path
+from tests.checks import chi_square_p, count, grid, random_table
 
 ALARM = 1e-6
 PROMPT = (1,)
@@ -31,26 +29,6 @@ def make(cls, **settings):
 
 def names(value):
     return "-".join(getattr(v, "__name__", str(v)) for v in value.values()) if isinstance(value, dict) else None
-
-
-def tries_matrix(space, sampler, log_accept=log_accept_tries, ratio=log_ratio):
-    """The transition matrix of a step with ``sampler.tries`` proposals: every tuple of them, every selection."""
-    matrix = np.zeros((len(space.traces),) * 2)
-    for i, x in enumerate(space.traces):
-        for cut, prob in enumerate(sampler.cut_law.probs(x.entropy)):
-            if prob == 0:
-                continue
-            near = [j for j, y in enumerate(space.completions) if len(y) > cut and y[:cut] == tuple(x.tokens[:cut])]
-            values = {j: ratio(sampler.target, sampler.cut_law, x, space.traces[j], cut) for j in near}
-            drawn = {j: np.exp(space.traces[j].logq[cut:].sum()) for j in near}
-            for tries in itertools.combinations_with_replacement(near, sampler.tries):
-                orders = len(set(itertools.permutations(tries)))
-                log_weights = np.array([values[j] for j in tries])
-                chances = prob * orders * np.prod([drawn[j] for j in tries]) * normalise(log_weights)
-                for j, chance in zip(tries, chances * np.exp(np.minimum(log_accept(log_weights), 0)), strict=True):
-                    matrix[i, j] += chance
-        matrix[i, i] += 1 - matrix[i].sum()
-    return matrix
 
 
 @pytest.mark.parametrize("tries", [2, 3])
@@ -88,7 +66,7 @@ def test_the_step_is_that_matrix(cls, settings, early_reject):
     for i, x in enumerate(space.traces):
 
         async def step(engine, rng, x=x):
-            async with Draw(sampler, engine, np.array(PROMPT), None) as draw:
+            async with Draw(engine, np.array(PROMPT), sampler.decoding) as draw:
                 return await sampler.kernel.step(draw, x, horizon, rng)
 
         for prob, (tail, step_made) in every_path(probs, step):

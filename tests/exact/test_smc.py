@@ -1,7 +1,7 @@
 """SMC, PowerSMC and resample-move against enumeration.
 
 First without any chance: every path that the sampler can take on a small model, with its probability
-(``tests/exhaustive.py``). With X the completion returned and Z-hat = exp(log_z), exact samplers have
+(``study/paths.py``). With X the completion returned and Z-hat = exp(log_z), exact samplers have
 
     E[Z-hat 1{X = x}] = p(x)^alpha    for every x,
 
@@ -15,18 +15,10 @@ import numpy as np
 import pytest
 
 import powercut as pc
-from tests.enumeration import (
-    EOS,
-    chi_square_p,
-    count,
-    enumerate_completions,
-    evidence,
-    grid,
-    kernel_matrix,
-    random_table,
-)
-from tests.exhaustive import every_path
-from tests.reference import DoubleCounted, OpenMoves
+from powercut.study.exact import EOS, enumerate_completions, kernel_matrix
+from powercut.study.paths import every_path
+from powercut.study.reference import DoubleCounted, OpenMoves
+from tests.checks import chi_square_p, count, evidence, grid, random_table
 
 ALARM = 1e-6
 PROMPT = (1,)

@@ -12,7 +12,8 @@ import pytest
 
 import powercut as pc
 from powercut.samplers.tmc import jackknife_probs
-from tests.enumeration import EOS, chi_square_p, count, enumerate_completions, random_table
+from powercut.study.exact import EOS, enumerate_completions
+from tests.checks import chi_square_p, count, random_table
 
 ALARM = 1e-6
 PROMPT = (1,)

@@ -11,8 +11,9 @@ import torch
 
 import powercut as pc
 from powercut.engines.transformers import TransformersEngine
-from tests.enumeration import chi_square_p, count, enumerate_completions, kernel_matrix, procedure_law
-from tests.reference import LengthCapped
+from powercut.study.exact import enumerate_completions, kernel_matrix, procedure_law
+from powercut.study.reference import LengthCapped
+from tests.checks import chi_square_p, count
 from tests.tiny import tiny_model
 
 ALARM = 1e-6

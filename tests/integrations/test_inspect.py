@@ -34,12 +34,14 @@ class ChatText(LetterText):
 
     has_chat_template = True
 
-    def encode_chat(self, messages):
-        return self.encode("".join({"system": "a", "user": "b", "assistant": "c"}[m["role"]] for m in messages))
+    async def encode_chat(self, messages):
+        return self.ids("".join({"system": "a", "user": "b", "assistant": "c"}[m["role"]] for m in messages))
 
 
 class ChatEngine(FakeEngine):
-    text = ChatText()
+    def __init__(self):
+        super().__init__()
+        self.text = ChatText()
 
 
 def model(engine=None, **arguments):
@@ -72,7 +74,7 @@ def test_any_task_runs_and_each_sample_has_our_statistics(tmp_path):
         assert facts["settings"]["steps"] == 3
         assert sample.output.usage.output_tokens == facts["tokens"]
         assert sample.output.usage.input_tokens == len(sample.input)
-        prompt = LetterText().encode(sample.input)
+        prompt = LetterText().ids(sample.input)
         [again] = pc.sample(FakeEngine(), pc.EntropyCut(**SHORT), [prompt], seed=facts["seed"])
         assert again.text == sample.output.completion
         assert again.logp == facts["logp"]

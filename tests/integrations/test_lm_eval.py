@@ -16,12 +16,14 @@ SHORT = {"max_new_tokens": 6, "blocks": 2, "steps": 2}
 class ChatText(LetterText):
     has_chat_template = True
 
-    def encode_chat(self, messages):
-        return self.encode("".join(message["content"] for message in messages))
+    async def encode_chat(self, messages):
+        return self.ids("".join(message["content"] for message in messages))
 
 
 class ChatEngine(FakeEngine):
-    text = ChatText()
+    def __init__(self):
+        super().__init__()
+        self.text = ChatText()
 
 
 def ask(lm, *contexts, **asked):
@@ -36,7 +38,7 @@ def test_answers_come_in_the_order_of_the_requests_and_again_with_the_same_seed(
     answers = lm.generate_until(requests)
     assert answers == lm.generate_until(requests)
     assert answers != adapter.PowercutLM(engine=FakeEngine(), seed=1, **SHORT).generate_until(requests)
-    prompts = [LetterText().encode(text) for text in ("ab", "ef")]
+    prompts = [LetterText().ids(text) for text in ("ab", "ef")]
     found = pc.sample(FakeEngine(), pc.EntropyCut(stop=("h",), **SHORT), prompts, seed=0)
     assert [answers[0], answers[2]] == [completion.text for completion in found]
 

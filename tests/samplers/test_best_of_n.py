@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import powercut as pc
-from tests.enumeration import EOS, chi_square_p, count, enumerate_completions, random_table
+from powercut.study.exact import EOS, enumerate_completions
+from tests.checks import chi_square_p, count, random_table
 
 ALARM = 1e-6
 PROMPT = (1,)
@@ -35,13 +36,13 @@ class Digits:
 
     has_chat_template = False
 
-    def encode(self, text):
+    async def encode(self, text):
         return [int(letter) for letter in text]
 
-    def encode_chat(self, messages):
+    async def encode_chat(self, messages):
         raise AssertionError("there is no template")
 
-    def decode(self, tokens):
+    async def decode(self, tokens):
         return "".join(".123456789"[token] for token in tokens)
 
 
@@ -110,38 +111,52 @@ def two_prompts(sampler, n=2, **options):
 
 def test_match_spends_on_each_completion_what_the_other_took():
     cuts = two_prompts(pc.EntropyCut(steps=4, blocks=2, max_new_tokens=6))
-    triples = tuple((c.prompt_index, c.sample_index, c.stats.tokens_decoded) for c in cuts)
-    sampler = pc.BestOfN(match=cuts, max_new_tokens=6)
-    assert sampler == pc.BestOfN(match=triples, max_new_tokens=6) == pc.BestOfN(match=iter(cuts), max_new_tokens=6)
-    assert sampler.match == triples
-    best = two_prompts(sampler)
-    assert len({spent for _, _, spent in triples}) > 1
-    for c, (i, j, spent) in zip(best, triples, strict=True):
-        assert (c.prompt_index, c.sample_index) == (i, j)
-        assert spent <= c.stats.tokens_decoded < spent + 6
-        alone = sampler.for_sample(i, j)
-        assert alone == pc.BestOfN(budget=spent, max_new_tokens=6)
-        assert alone.for_sample(7, 7) is alone
-    assert sampler.width == -(-min(spent for _, _, spent in triples) // 6)
+    spent = {(c.prompt_index, c.sample_index): c.stats.tokens_decoded for c in cuts}
+    assert len(set(spent.values())) > 1
+    best = two_prompts(pc.BestOfN(max_new_tokens=6), match=cuts)
+    for c in best:
+        budget = spent[c.prompt_index, c.sample_index]
+        assert budget <= c.stats.tokens_decoded < budget + 6
+    for match in (spent, iter(cuts)):
+        again = two_prompts(pc.BestOfN(max_new_tokens=6), match=match)
+        assert [c.trace for c in again] == [c.trace for c in best]
+    # each is what its budget gives alone
+    alone = two_prompts(pc.BestOfN(budget=spent[1, 0], max_new_tokens=6))
+    assert alone[2].trace == best[2].trace
 
 
-def test_a_missing_place_is_refused_before_anything_is_sampled():
+@pytest.mark.parametrize(
+    ("sampler", "match", "message"),
+    [
+        (
+            pc.BestOfN(),
+            {(0, 0): 9, (1, 0): 9, (0, 1): 9},
+            "match has no completion for prompt 1, sample 1: draw",
+        ),
+        (
+            pc.BestOfN(),
+            {(0, 0): 9, (1, 0): 9, (0, 1): 9, (1, 1): 0},
+            "match: the tokens decoded must be a whole",
+        ),
+        (pc.BestOfN(n=3), {}, "n and match say the same thing twice"),
+        (pc.BestOfN(budget=3), {}, "budget and match say the same thing twice"),
+        (pc.Standard(), {}, "match says what best-of-n may spend; Standard has no budget"),
+        (pc.BestOfN(), [(0, 0, 9)], "match must be completions of another sampler (got (0, 0, 9))"),
+        (pc.BestOfN(), 7, "match must be completions of another sampler (got 7)"),
+    ],
+)
+def test_what_cannot_be_matched_is_refused_before_anything_is_sampled(sampler, match, message):
     engine = pc.TableEngine(random_table(8, 3), EOS)
-    sampler = pc.BestOfN(match=((0, 0, 9), (1, 0, 9), (0, 1, 9)))
-    with pytest.raises(pc.SettingError, match=r"^match has no completion for prompt 1, sample 1: .*draw as many"):
-        pc.sample(engine, sampler, [[1], [2]], n=2)
+    with pytest.raises(pc.SettingError) as error:
+        pc.sample(engine, sampler, [[1], [2]], n=2, match=match)
+    assert str(error.value).startswith(message)
     assert engine.usage.decoded == 0
 
 
-def test_match_is_no_setting_of_one_completion():
-    with pytest.raises(pc.SettingError, match="give a budget for one alone"):
-        asyncio.run(pc.BestOfN(match=((0, 0, 9),))(pc.TableEngine(random_table(8, 3), EOS), np.array([1]), None))
-
-
-def test_finding_a_place_takes_no_longer_for_many():
-    many = tuple((i, j, 1 + i + j) for i in range(3000) for j in range(8))
-    sampler = pc.BestOfN(match=many)
-    assert sum(sampler.for_sample(i, j).budget for i, j, _ in many) == sum(spent for _, _, spent in many)
+def test_two_completions_of_one_place_are_refused():
+    cuts = two_prompts(pc.Standard(max_new_tokens=3))
+    with pytest.raises(pc.SettingError, match="match has two completions for prompt 0, sample 0: give one run's"):
+        two_prompts(pc.BestOfN(), match=[*cuts, *cuts])
 
 
 # What it picks
@@ -226,14 +241,8 @@ def test_the_majority_needs_text():
     ("settings", "message"),
     [
         ({"n": 3, "budget": 9}, "n and budget say the same thing twice: give one of them"),
-        ({"budget": 9, "match": [(0, 0, 9)]}, "budget and match say the same thing twice"),
         ({"n": 0}, "n must be a whole number of at least 1 (got 0)"),
         ({"budget": 0.5}, "budget must be a whole number of at least 1 (got 0.5)"),
-        ({"match": 5}, "match must be completions of another sampler (got 5)"),
-        ({"match": "out.jsonl"}, "match must be completions of another sampler (got 'out.jsonl')"),
-        ({"match": [(0, 0)]}, "match must be completions of another sampler (got (0, 0))"),
-        ({"match": [(0, 0, 0)]}, "match: each of its three numbers must be a whole number of at least 1 (got 0)"),
-        ({"match": [(0, 0, 5), (0, 0, 6)]}, "match has two completions for prompt 0, sample 0: give one run's"),
         ({"temperature": None}, "temperature must be a positive number (got None)"),
         ({"temperature": 0}, "temperature must be a positive number"),
         ({"select": "best"}, "select must be mean-logp, logp, majority (got 'best')"),

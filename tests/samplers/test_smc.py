@@ -10,7 +10,8 @@ import torch
 
 import powercut as pc
 from powercut.engines.transformers import TransformersEngine
-from tests.enumeration import EOS, random_table
+from powercut.study.exact import EOS
+from tests.checks import random_table
 from tests.tiny import tiny_model
 
 PROMPT = (1,)
@@ -135,7 +136,7 @@ def test_tokens_are_drawn_at_their_own_blocks_temperature():
     assert any(len(r.generated) < 8 and len(r.generated) + r.max_new_tokens == 12 for r in engine.requests)
     # parts of one decode have noise of their own
     assert len({r.seed for r in engine.requests}) == len(engine.requests)
-    assert list(pc.SMC().legs(3, 77)) == [(77, 0.25)]
+    assert list(pc.SMC().decoding.parts(3, 77)) == [(77, 0.25)]
 
 
 class Watched(TransformersEngine):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import powercut as pc
-from powercut.engines.next_token import NextTokenLaw, next_token_law
+from powercut.engines.laws import NextTokenLaw, next_token_law
 from tests.tiny import tiny_folder
 
 TINY = {"vocab_size": 6, "hidden": 128, "heads": 4, "kv_heads": 2}  # vLLM has kernels for heads of 32 and more

@@ -5,6 +5,7 @@ In this process, and as ``vllm serve`` behind HTTP in both ways that it can be a
 Its arithmetic differs between batches by about 1e-6, so that equal requests draw equal tokens but in rare cases.
 """
 
+import asyncio
 import functools
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 
 import powercut as pc
 from powercut.engines.vllm import VllmEngine
+from powercut.study.exact import enumerate_completions
+from tests.checks import chi_square_p, count
 from tests.engines.test_contract import *  # noqa: F403
-from tests.enumeration import chi_square_p, count, enumerate_completions
 from tests.tiny import tiny_model
 from tests.vllm.models import TINY, forced, load_tiny, save_tiny
 from tests.vllm.server import VllmServer, spoken_to_by
@@ -33,7 +35,7 @@ def served(request, tmp_path_factory):
     if request.param == "vllm":
         engine = load_tiny(tmp_path_factory.mktemp("tiny"), slots=64)
         yield engine
-        engine.close()
+        asyncio.run(engine.aclose())
         return
     url = request.getfixturevalue("server").url
     with spoken_to_by(request.param):
@@ -66,7 +68,7 @@ def test_it_knows_the_model(engine):
         engine.check(ask(n=300))  # noqa: F405
     if isinstance(engine, VllmEngine):
         assert engine.stop_tokens == {0}
-        assert engine.limits.vocab_size == 6
+        assert engine.capacity.vocab_size == 6
 
 
 @pytest.mark.parametrize("top_k", [6, 3])

@@ -67,7 +67,7 @@ def test_a_killed_vllm_fails_its_requests_with_one_line(tmp_path):
     assert "slots" in str(failed[0])
     with pytest.raises(EngineError, match="has died"):
         asyncio.run(engine.extend(request))
-    engine.close()
+    asyncio.run(engine.aclose())
     with pytest.raises(EngineError, match="closed"):
         asyncio.run(engine.extend(request))
     with pytest.raises(SettingError):

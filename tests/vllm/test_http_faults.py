@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 import powercut as pc
-from tests.enumeration import chi_square_p, count, enumerate_completions
+from powercut.study.exact import enumerate_completions
+from tests.checks import chi_square_p, count
 from tests.vllm.models import save_tiny
 from tests.vllm.server import READY_WITHIN, TINY, VllmServer, spoken_to_by
 from tests.vllm.test_contract import ALARM, probs

@@ -23,7 +23,7 @@ CUT = {"alpha": 4.0, "steps": 4, "blocks": 3, "max_new_tokens": 48, "top_k": 50}
 def engine():
     engine = pc.load("vllm:smollm2", slots=16, context_length=1024, kv_cache_memory_bytes=2**30)
     yield engine
-    engine.close()
+    asyncio.run(engine.aclose())
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,8 @@ def model():
 
 
 def prompts(engine):
-    return [np.array(engine.text.encode_chat([{"role": "user", "content": question}])) for question in QUESTIONS]
+    chats = [[{"role": "user", "content": question}] for question in QUESTIONS]
+    return [np.array(asyncio.run(engine.text.encode_chat(chat))) for chat in chats]
 
 
 def extend(engine, *requests, keep_going=None):
@@ -87,11 +88,11 @@ def test_tokens_follow_from_the_request_but_for_noise(engine):
 
 def test_stop_strings_end_a_trace(engine):
     traces = extend(engine, *asks(engine, stop=(" the",)))
-    texts = [engine.text.decode(trace.tokens.tolist()) for trace in traces]
+    texts = [engine.text.decode_now(trace.tokens.tolist()) for trace in traces]
     assert any(trace.finished and text.endswith(" the") for trace, text in zip(traces, texts, strict=True))
     for trace, text in zip(traces, texts, strict=True):
         assert (" the" in text) <= trace.finished
-        assert " the" not in engine.text.decode(trace.tokens[:-1].tolist())
+        assert " the" not in engine.text.decode_now(trace.tokens[:-1].tolist())
 
 
 def test_an_abort_saves_tokens(engine):

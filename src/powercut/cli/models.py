@@ -26,7 +26,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
 
         powercut models
     """
-    from powercut.models.loading import list_models
+    from powercut.models.listing import list_models
 
     found = [asdict(info) for info in list_models()]
     if as_json:

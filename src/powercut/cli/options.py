@@ -11,8 +11,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 
-from powercut.samplers import SAMPLERS, Sampler, named
-from powercut.samplers.best_of_n import Matched
+from powercut.samplers import SAMPLERS, Sampler, named, settings
 
 DEFAULT_SAMPLER = "entropy-cut"
 
@@ -65,7 +64,7 @@ def with_setting_flags(command: Command, *, several: bool = False) -> Command:
     for name, owners in _by_panel():
         if name not in signature.parameters:
             hint, *options = get_args(_annotation(name, owners))
-            one = named.members(hint)[0]  # the other is None
+            one = settings.members(hint)[0]  # the other is None
             if several and typing.get_origin(one) is not list:
                 hint = listed[one] | None
             annotation = Annotated[hint, *options]  # type: ignore[valid-type]
@@ -79,12 +78,12 @@ def with_repeated_setting_flags(command: Command) -> Command:
     return with_setting_flags(command, several=True)
 
 
-def build_sampler(name: str, settings: Mapping[str, Any]) -> Sampler:
+def build_sampler(name: str, options: Mapping[str, Any]) -> Sampler:
     """Build the sampler called ``name`` from the flags that were given; its own defaults hold for the others.
 
     Raises SettingError for an unknown name, a flag that this sampler does not have, or a value it cannot use.
     """
-    return named.build_sampler(name, given(**settings), spell=flag)
+    return named.build_sampler(name, given(**options), spell=flag)
 
 
 def _by_panel() -> list[tuple[str, list[str]]]:
@@ -105,15 +104,12 @@ def _annotation(name: str, owners: list[str]) -> Any:
     if hint is bool:
         common["metavar"] = " "
         return Annotated[bool | None, typer.Option(f"{flag(name)}/--no-{flag(name)[2:]}", help=text, **common)]
-    if hint == Matched:
-        text += " FILE is what --json wrote there."
-        return Annotated[str | None, typer.Option(flag(name), help=text, metavar="FILE", **common)]
     if typing.get_origin(hint) is tuple:
         text += " id:7 means token id 7."
         return Annotated[list[str] | None, typer.Option(flag(name), help=text, metavar="TEXT", **common)]
-    kind_read = named.kind_of(hint)
+    kind_read = settings.kind_of(hint)
     first = [_METAVARS[kind_read]] if kind_read else []
-    metavar = "|".join([*first, *named.words(hint), *(["none"] if named.optional(hint) else [])])
+    metavar = "|".join([*first, *settings.words(hint), *(["none"] if settings.optional(hint) else [])])
     return Annotated[str | None, typer.Option(flag(name), help=text, metavar=metavar, **common)]
 
 

@@ -14,7 +14,7 @@ import typer
 from powercut.errors import PowercutError, SettingError, visible
 from powercut.records import Completed, proposed
 from powercut.strict_json import json_line, strict
-from powercut.text import Text
+from powercut.text import LocalText, Text
 from powercut.trace import Completion, Event
 
 Write = Callable[[str], None]
@@ -129,7 +129,8 @@ class TraceLog:
 
     def observe(self, prompt_index: int, sample_index: int, event: Event) -> None:
         """Write what a sampler just did."""
-        text = None if self._text is None else self._text.decode(event.proposal.tokens.tolist())
+        tokens = event.proposal.tokens.tolist()
+        text = self._text.decode_now(tokens) if isinstance(self._text, LocalText) else None
         self._write(json_line(proposed(prompt_index, sample_index, event, text)))
 
     def completion(self, completed: Completed) -> None:

@@ -31,6 +31,7 @@ class _Chain:
     step: int = 0
     steps: int = 0
     accepted: int = 0
+    changed: int = 0
     length: int = 0
 
     def update(self, event: Event) -> None:
@@ -41,6 +42,7 @@ class _Chain:
             self.step += 1
             self.steps += 1
             self.accepted += event.step.accepted
+            self.changed += event.step.changed_at is not None
 
 
 class Display(ABC):
@@ -143,7 +145,8 @@ class Progress(Display):
         cells = {"stage": f"{chain.stage + 1}/{chain.stages}"}
         if self._steps is not None:
             cells["step"] = f"{chain.step}/{self._steps}"
-            cells["acceptance"] = f"{chain.accepted / chain.steps:.0%}" if chain.steps else "–"
+            for name, count in (("acceptance", chain.accepted), ("changed", chain.changed)):
+                cells[name] = f"{count / chain.steps:.0%}" if chain.steps else "–"
         return cells | {"length": str(chain.length)}
 
 
@@ -152,7 +155,7 @@ def figures(completion: Completion) -> str:
     stats = completion.stats
     parts = [f"log-probability {completion.logp:.2f}"]
     if stats.acceptance is not None:
-        parts.append(f"acceptance rate {stats.acceptance:.0%} of {stats.steps} steps")
+        parts.append(f"of {stats.steps} steps {stats.acceptance:.0%} accepted, {stats.changed:.0%} changed the text")
     if stats.log_z is not None:
         parts.append(f"log Z {stats.log_z:.2f}")
     if stats.candidates is not None:

@@ -26,7 +26,10 @@ from powercut.cli.output import OutFile, say, to_stdout
 from powercut.cli.prompts import read_prompts
 from powercut.cli.session import Job, Session
 from powercut.errors import SettingError
+from powercut.records import read_completions
+from powercut.run import RunOptions, spent_on
 from powercut.samplers import SAMPLERS
+from powercut.samplers.settings import check_number
 
 _PROMPTS, _OUTPUT = "Prompts", "Output"
 
@@ -42,6 +45,13 @@ def sample(
     ] = None,
     max_total_tokens: Annotated[
         int | None, typer.Option(help="Start no further completion once so many tokens have been decoded.")
+    ] = None,
+    match: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Let best-of-n spend on each completion what the one in FILE took, which --json wrote there.",
+        ),
     ] = None,
     file: Annotated[
         str | None,
@@ -104,14 +114,20 @@ def sample(
     """
     built = build_sampler(sampler, settings)
     asked = read_prompts(prompt, file)
-    if count < 1:
-        raise SettingError(f"-n must be at least 1 (got {count})")
-    if seed < 0:
-        raise SettingError(f"--seed must be a whole number of at least 0 (got {seed})")
+    for name, value, least in (("-n", count, 1), ("--seed", seed, 0)):
+        check_number(name, value, least, whole=True)
     if output is not None and save_trace is not None and output.absolute() == save_trace.absolute():
         raise SettingError("--output and --save-trace name the same file")
-    bounds = given(concurrency=concurrency, max_total_tokens=max_total_tokens)
-    job = Job(sampler, built, asked, n=count, seed=seed, chat=chat, system=system, bounds=bounds)
+    options = RunOptions(
+        n=count,
+        seed=seed,
+        chat=chat,
+        system=system,
+        concurrency=concurrency,
+        max_total_tokens=max_total_tokens,
+        match=None if match is None else spent_on(read_completions(match)),
+    )
+    job = Job(sampler, built, asked, options)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     with contextlib.ExitStack() as stack:
         out = trace = None
@@ -127,8 +143,8 @@ def sample(
             write_trace=trace.write if trace else None,
         )
         try:
-            options = given(device=device, dtype=dtype, slots=slots, context_length=context_length)
-            engine = load_engine(console, model, options, job.total * built.width)
+            engine_options = given(device=device, dtype=dtype, slots=slots, context_length=context_length)
+            engine = load_engine(console, model, engine_options, job.total * built.width)
             asyncio.run(session.run(engine))
         except KeyboardInterrupt:
             say(f"interrupted: {session.finished} of {job.total} completions finished")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from dataclasses import asdict, dataclass, replace
 
 from rich.console import Console
 
@@ -15,7 +14,7 @@ from powercut.cli.prompts import Asked, shorten
 from powercut.engines.protocol import Engine
 from powercut.errors import PowercutError, visible
 from powercut.records import Completed
-from powercut.run import Failure, astream
+from powercut.run import Failure, RunOptions, sampler_at, stream
 from powercut.samplers import Sampler
 from powercut.strict_json import json_line
 from powercut.trace import Completion, Event
@@ -28,16 +27,12 @@ class Job:
     sampler_name: str
     sampler: Sampler
     asked: Sequence[Asked]
-    n: int
-    seed: int
-    chat: bool | None
-    system: str | None
-    bounds: Mapping[str, int] = field(default_factory=dict)
+    options: RunOptions
 
     @property
     def total(self) -> int:
         """How many completions there will be."""
-        return len(self.asked) * self.n
+        return len(self.asked) * self.options.n
 
 
 class Session:
@@ -57,7 +52,7 @@ class Session:
         job = self._job
         progress = Progress(self._console, engine.usage, job.total, getattr(job.sampler, "steps", None))
         trace = None if self._write_trace is None else TraceLog(self._write_trace, engine.text)
-        texts = InOrder(self._show_text, ((i, j) for i in range(len(job.asked)) for j in range(job.n)))
+        texts = InOrder(self._show_text, ((i, j) for i in range(len(job.asked)) for j in range(job.options.n)))
 
         def observe(prompt_index: int, sample_index: int, event: Event) -> None:
             progress.observe(prompt_index, sample_index, event)
@@ -75,8 +70,8 @@ class Session:
             completed = Completed.of(
                 outcome,
                 sampler=job.sampler_name,
-                settings=asdict(job.sampler.for_sample(*place)),
-                seed=job.seed,
+                settings=asdict(sampler_at(job.sampler, job.options, *place)),
+                seed=job.options.seed,
                 model=engine.name,
                 meta=job.asked[place[0]].meta,
             )
@@ -87,20 +82,11 @@ class Session:
             else:
                 texts.add(place, outcome)
 
-        stream = astream(
-            engine,
-            job.sampler,
-            [asked.prompt for asked in job.asked],
-            n=job.n,
-            seed=job.seed,
-            chat=job.chat,
-            system=job.system,
-            observe=observe,
-            **job.bounds,
-        )
+        prompts = [asked.prompt for asked in job.asked]
+        options = replace(job.options, observe=observe)
         try:
             with progress:
-                async with aclosing(cast(Any, stream)) as outcomes:
+                async with aclosing(stream(engine, job.sampler, prompts, options)) as outcomes:
                     async for outcome in outcomes:
                         with progress.aside():
                             take(outcome)

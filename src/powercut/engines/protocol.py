@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,40 @@ KeepGoing = Callable[[Trace], bool]
 """Called with each new piece of a decode as it arrives; False ends the decode there: its tokens are not wanted."""
 
 
+class Chain:
+    """One chain of work, from which requests come: an engine keeps the cache of their common prefix between them.
+
+    ``due`` counts the requests that the chain is about to make. An engine that decodes many chains together waits a
+    moment for them before it goes on, since whoever comes too late misses a pass. A chain that makes one request after
+    another needs to do no more than ``close`` at its end, or be used in a ``with`` statement; one whose requests
+    overlap corrects the count (``samplers/draw.py``).
+    """
+
+    __slots__ = ("__weakref__", "_closed", "_due")
+
+    def __init__(self) -> None:
+        self._due, self._closed = 1, False
+
+    @property
+    def due(self) -> int:
+        """How many requests are to be expected now, without delay."""
+        return 0 if self._closed else max(0, self._due)
+
+    def expect(self, requests: int) -> None:
+        """Correct the count: so many requests more, or fewer."""
+        self._due += requests
+
+    def close(self) -> None:
+        """Nothing more is to come soon."""
+        self._closed = True
+
+    def __enter__(self) -> Chain:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
     """Continue ``context`` by at most ``max_new_tokens`` tokens drawn at ``temperature`` from the base model.
@@ -24,8 +58,8 @@ class Request:
     are the prompt, in which no stop string is looked for. ``top_k`` truncates the base model to its K most likely
     tokens and renormalises it (None: the whole vocabulary); log-probabilities and entropies are of the truncated law.
     ``stop`` adds token ids and strings to the engine's own stop tokens. The tokens drawn are a function of these fields
-    alone. ``session`` is no such field: requests that name the same object come from one chain of work, which tells an
-    engine whose cache to keep.
+    alone. ``chain`` and ``lane`` are no such fields: they tell an engine whose cache to keep. Requests of one chain
+    that overlap in time are in different lanes, each with a cache of its own.
 
     Raises SettingError for values that no engine can use.
     """
@@ -37,7 +71,8 @@ class Request:
     stop: tuple[str | int, ...] = ()
     seed: int = 0
     prompt_length: int | None = None
-    session: Hashable | None = None
+    chain: Chain | None = None
+    lane: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "context", read_only(self.context, np.int64))
@@ -71,7 +106,7 @@ class Request:
 def check_request(
     request: Request,
     *,
-    text: Text | None,
+    reads_text: bool,
     context_length: int | None = None,
     vocab_size: int | None = None,
     whole_vocabulary: bool = True,
@@ -81,9 +116,9 @@ def check_request(
 ) -> None:
     """Raise SettingError if an engine of these sizes, in tokens, can never serve ``request``. None: not known.
 
-    ``text`` None: it cannot look for stop strings, for which ``textless`` gives the remedy, as ``longer`` does for a
-    context that is too long. ``whole_vocabulary`` False: it needs a top_k. ``temperatures`` are the least and the most
-    that it can draw at.
+    Without ``reads_text`` it cannot look for stop strings, for which ``textless`` gives the remedy, as ``longer`` does
+    for a context that is too long. ``whole_vocabulary`` False: it needs a top_k. ``temperatures`` are the least and the
+    most that it can draw at.
     """
     top_k, size = request.top_k, len(request.context) + request.max_new_tokens
     if top_k is None and not whole_vocabulary:
@@ -107,7 +142,7 @@ def check_request(
             f"temperature {request.temperature:g} of the proposal is outside {least:g} to {most:g}, "
             "where this engine can draw"
         )
-    if request.stop_strings and text is None:
+    if request.stop_strings and not reads_text:
         raise SettingError(f"stop={request.stop_strings[0]!r}: {textless}")
     if request.context.min() < 0 or (vocab_size is not None and request.context.max() >= vocab_size):
         known = "0 and above" if vocab_size is None else f"0..{vocab_size - 1}"
@@ -126,14 +161,17 @@ class Usage:
 class Engine(Protocol):
     """A language model that continues token ids. Concurrent ``extend`` calls are batched by the engine itself.
 
-    ``text`` translates between strings and token ids; None where the model has no text. ``concurrency`` is how many
-    requests it decodes at once; more may wait. ``usage`` is the engine's own count of its work.
+    ``concurrency`` is how many requests it decodes at once; more may wait. ``usage`` is the engine's own count of its
+    work. It may be used from one event loop after another.
     """
 
     name: str
-    text: Text | None
     concurrency: int
     usage: Usage
+
+    @property
+    def text(self) -> Text | None:
+        """Translates between strings and token ids; None where the model has no text."""
 
     @property
     def idle(self) -> int:
@@ -151,5 +189,9 @@ class Engine(Protocol):
         Every token is handed to ``keep_going`` once, in order. The trace returned holds every token decoded; after an
         abort that may be a few more than ``keep_going`` saw.
 
-        Raises SettingError as ``check`` does, EngineError when the model fails. Cancelling frees the work.
+        Raises SettingError as ``check`` does, EngineError when the model fails, or after ``aclose``. Cancelling frees
+        the work.
         """
+
+    async def aclose(self) -> None:
+        """Give back memory, processes and connections. Requests that still run fail; a second call does nothing."""

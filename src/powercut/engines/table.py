@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from powercut.engines.next_token import NextTokenLaw, draw, next_token_law
+from powercut.engines.laws import NextTokenLaw, draw, next_token_law
 from powercut.engines.protocol import KeepGoing, Request, Usage, check_request
+from powercut.engines.sequence import Sequence
 from powercut.errors import EngineError
+from powercut.text import LocalText
 from powercut.trace import IntArray, Trace
 
 
@@ -19,21 +22,22 @@ class TableEngine:
 
     ``context`` is the tuple of all token ids so far, the prompt included; ``eos_id`` (an id, several, or None) ends a
     completion. The function must depend on its argument alone: laws are remembered. ``top_k`` at or above V truncates
-    nothing. With no text, stops are token ids only.
+    nothing. ``text`` translates strings; without it prompts and stops are token ids only.
 
     Raises EngineError when the function returns something that is not a probability vector.
     """
 
-    text = None
     name = "table"
 
     def __init__(
         self,
-        next_token_probs: Callable[[tuple[int, ...]], Sequence[float]],
+        next_token_probs: Callable[[tuple[int, ...]], ArrayLike],
         eos_id: int | Collection[int] | None = None,
         *,
+        text: LocalText | None = None,
         concurrency: int = 64,
     ) -> None:
+        self.text = text
         self._probs = next_token_probs
         self.stop_tokens = frozenset((eos_id,) if isinstance(eos_id, int) else eos_id or ())
         self.concurrency = concurrency
@@ -51,32 +55,33 @@ class TableEngine:
         return f"{self.name}: {self._probs!r}"
 
     def check(self, request: Request) -> None:
-        """Raise SettingError for stop strings, which a model without text cannot look for."""
-        check_request(request, text=None, textless="a table model has no text; give stop token ids")
+        """Raise SettingError for stop strings where there is no text to look for them in."""
+        check_request(request, reads_text=self.text is not None, textless="this table has no text; give stop token ids")
 
     async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
         """Draw tokens one by one; yields to other tasks after each. Nothing is prefilled: a table needs no cache."""
         self.check(request)
         noise = np.random.default_rng(request.seed)
-        stops = self.stop_tokens | request.stop_ids
+        decode_now = None if self.text is None else self.text.decode_now
+        sequence = Sequence(request, keep_going, self.stop_tokens, decode_now)
         context = tuple(request.context.tolist())
-        pieces: list[Trace] = []
         self._running += 1
         try:
             while True:
                 tokens, law = self._law(context, request.temperature, request.top_k)
-                i = draw(law.logq, noise.random(1))
-                token = int(tokens[i[0]])
-                piece = Trace(tokens[i], law.logp[0, i], law.logq[0, i], law.entropy, finished=token in stops)
-                pieces.append(piece)
-                context += (token,)
+                i = int(draw(law.logq, noise.random(1))[0])
                 self.usage.decoded += 1
-                going = keep_going is None or keep_going(piece)
-                if piece.finished or len(pieces) == request.max_new_tokens or not going:
-                    return Trace.join(pieces)
+                sequence.take(tokens[i : i + 1], np.stack((law.logp[:, i], law.logq[:, i], law.entropy)))
+                if sequence.done:
+                    return sequence.trace()
+                context += (sequence.last_token,)
                 await asyncio.sleep(0)
         finally:
             self._running -= 1
+            sequence.close()
+
+    async def aclose(self) -> None:
+        """Nothing to give back: a table can go on."""
 
     def _compute_law(
         self, context: tuple[int, ...], temperature: float, top_k: int | None

@@ -94,7 +94,7 @@ class PowercutAPI(ModelAPI):
 
     async def count_text_tokens(self, text: str) -> int:
         """Count by the model's own tokenizer."""
-        return len(self._text.encode(text))
+        return len(await self._text.encode(text))
 
     async def generate(
         self,
@@ -108,7 +108,7 @@ class PowercutAPI(ModelAPI):
             raise SettingError("powercut samples text and calls no tools: choose a task or a solver without tools")
         asked = config.model_dump(exclude_none=True)
         sampler = self._sampler_for.request(asked, config.extra_body)
-        prompt = encode_prompt(self._text, self._prompt(input), chat=self._chat)
+        prompt = await encode_prompt(self._text, self._prompt(input), chat=self._chat)
         seed = self._seeds.next(prompt, self._seed if config.seed is None else config.seed)
         [completion] = await asample(self._engine, sampler, [prompt], seed=seed)
         return self._output(completion, sampler, seed, len(prompt))

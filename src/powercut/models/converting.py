@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
 import os
 import shutil
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 from powercut.errors import EngineError, one_line
-from powercut.models.libraries import INSTALL, libraries, quiet, quiet_gguf
+from powercut.models.libraries import INSTALL, libraries, quiet
 
 DEFAULT_MODEL = "smollm2"
 """The name of the bundled model: SmolLM2-135M-Instruct, which needs no model hub."""
@@ -70,7 +72,7 @@ def read_gguf(*, dtype: Any = None, device: str | None = None) -> tuple[Any, Any
     gguf = _require_gguf()
     torch, transformers = libraries()
     try:
-        with quiet_gguf():
+        with quiet(), redirect_stderr(io.StringIO()):  # the reader draws a bar that no switch of transformers reaches
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 gguf.parent, gguf_file=gguf.name, dtype=dtype or torch.float32
             )

@@ -13,8 +13,6 @@ from powercut.errors import EngineError, one_line
 
 INSTALL = "pip install 'powercut[transformers]'"
 
-_GGUF_READER = "transformers.modeling_gguf_pytorch_utils"
-
 
 def have_libraries() -> bool:
     """Whether torch and transformers are installed; imports neither."""
@@ -49,19 +47,3 @@ def quiet(*, bars: bool = False) -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if had_bars and not bars:
             logging.enable_progress_bar()
-
-
-@contextmanager
-def quiet_gguf() -> Iterator[None]:
-    """``quiet``, and the GGUF reader's bar too, which transformers' own switch does not reach."""
-    with quiet():
-        reader: Any = importlib.import_module(_GGUF_READER)
-        bar = getattr(reader, "tqdm", None)
-        if bar is None:
-            yield
-            return
-        reader.tqdm = lambda items, *_, **__: items
-        try:
-            yield
-        finally:
-            reader.tqdm = bar

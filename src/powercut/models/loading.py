@@ -1,30 +1,18 @@
-"""Find and load language models: the bundled one, a local folder, a hub id. Importing this imports no torch."""
+"""Load a language model with transformers, or say in one line why not. Importing this imports no torch."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from powercut.errors import EngineError, SettingError, did_you_mean, one_line
-from powercut.models.converting import (
-    DEFAULT_MODEL,
-    HUB_ID,
-    CacheUnusableError,
-    bundled_folder,
-    gguf_file,
-    read_gguf,
-)
+from powercut.errors import EngineError, SettingError, one_line
+from powercut.models.converting import DEFAULT_MODEL, CacheUnusableError, bundled_folder, read_gguf
+from powercut.models.finding import find_model, gated
 from powercut.models.libraries import libraries, quiet
-from powercut.models.listing import ModelInfo, list_models
-
-__all__ = ["DEFAULT_MODEL", "LoadedModel", "ModelInfo", "bundled_folder", "find_model", "list_models", "load_model"]
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
-_HUB_TIMEOUT = 5.0  # seconds; the hub's own file requests would retry for 20 s and more, each
 _TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
@@ -74,24 +62,6 @@ def load_model(name: str | None = None, *, device: str | None = None, dtype: str
     return _loaded(model, tokenizer, name)
 
 
-def find_model(name: str | None) -> tuple[str, str, bool]:
-    """A model's name, the folder or hub id to load ("" for the bundled one), and whether it is all on this machine.
-
-    The bundled model stands in for its original where the hub cannot be reached, with a warning.
-    Raises EngineError for a model that cannot be found.
-    """
-    name = os.fspath(name) if name is not None else DEFAULT_MODEL
-    if name == DEFAULT_MODEL:
-        return name, "", True
-    try:
-        return name, *_find(name)
-    except EngineError as error:
-        if name != HUB_ID or gguf_file() is None:
-            raise
-        warnings.warn(f"{error}; loading that, the same model quantised to 4 bits", stacklevel=3)
-        return DEFAULT_MODEL, "", True
-
-
 def _loaded(model: Any, tokenizer: Any | None, name: str) -> LoadedModel:
     model.eval().requires_grad_(False)
     return LoadedModel(model, tokenizer, name, _stop_tokens(model, tokenizer))
@@ -120,54 +90,6 @@ def _check_device(torch: Any, device: str | None) -> str:
     if (wanted.index or 0) >= count:
         raise SettingError(f"device: there is no {device} here, only {count} of them, counted from 0")
     return str(device)
-
-
-def _find(name: str) -> tuple[str, bool]:
-    """Find what transformers is to load, and whether it is all on this machine. Raises EngineError soon if nothing."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise EngineError(f"model: the folder {path} has no config.json; give one that save_pretrained wrote")
-        return str(path), True
-    if path.is_file():
-        raise EngineError(f"model: {path} is a file; give the folder that holds config.json and the weights")
-    libraries()
-    return name, not _on_hub(name, path)
-
-
-def _on_hub(name: str, path: Path) -> bool:
-    """Whether the hub has the model; False if it is in the local cache only. Raises EngineError for neither."""
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-
-    try:
-        cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
-    except HFValidationError as error:
-        raise EngineError(f"model: there is no folder {path}{_near(path)}") from error
-    cause: Exception
-    try:
-        HfApi().model_info(name, timeout=_HUB_TIMEOUT)
-        return True
-    except GatedRepoError as error:
-        problem, cause = _gated(name), error
-    except RepositoryNotFoundError as error:
-        problem = f"model: {name} is neither a local folder{_near(path)} nor on the hub"
-        problem, cause = f"{problem} (a private one needs `hf auth login`)", error
-    except Exception as error:
-        problem = f"model: {name} is no local folder{_near(path)}, and the hub cannot be reached from here"
-        problem, cause = f"{problem} ({one_line(error, 80)}); {DEFAULT_MODEL} needs no hub", error
-    if not cached:
-        raise EngineError(problem) from cause
-    return False
-
-
-def _near(path: Path) -> str:
-    """`` (did you mean ...?)`` where a folder of nearly that name is beside the path."""
-    try:
-        folders = [str(entry) for entry in path.parent.iterdir() if (entry / "config.json").is_file()]
-    except OSError:
-        return ""
-    return did_you_mean(str(path), folders)
 
 
 def _check_config(name: str, source: str, local: bool) -> None:
@@ -217,10 +139,6 @@ def _load_tokenizer(name: str, source: str, local: bool) -> Any | None:
         raise _explained(name, error, "its tokenizer cannot be loaded") from error
 
 
-def _gated(name: str) -> str:
-    return f"model: {name} is gated: ask for access on its hub page, then run `hf auth login`"
-
-
 def _explained(name: str, error: Exception, what: str) -> EngineError:
     """Word a failure inside transformers, which raises the same errors for quite different causes."""
     text, chain = str(error), [error]
@@ -228,7 +146,7 @@ def _explained(name: str, error: Exception, what: str) -> EngineError:
         chain.append(cause)  # type: ignore[arg-type]
     kinds = {type(link).__name__ for link in chain}
     if "GatedRepoError" in kinds:
-        return EngineError(_gated(name))
+        return EngineError(gated(name))
     if "trust_remote_code" in text:
         return EngineError(f"model: {name} comes with code of its own, which powercut does not run; use another model")
     if "OutOfMemoryError" in kinds or isinstance(error, MemoryError):

@@ -1,9 +1,10 @@
 """Samplers: frozen settings that, called with an engine and a prompt, draw one completion. One file per algorithm."""
 
-from powercut.samplers.base import Observer, Sampler
 from powercut.samplers.best_of_n import BestOfN
 from powercut.samplers.cut import EntropyCut, UniformCut
+from powercut.samplers.draw import Observer
 from powercut.samplers.plain import LowTemperature, Standard
+from powercut.samplers.sampler import Sampler
 from powercut.samplers.smc import SMC, PowerSMC
 from powercut.samplers.tmc import TMC
 

@@ -9,12 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from powercut.cuts import CutLaw
-from powercut.samplers.base import Draw
-from powercut.target import LogRatio, Power, log_accept_tries, normalise
+from powercut.samplers.draw import Draw, request_seeds
+from powercut.target import Judge, Power, Verdict
 from powercut.trace import Step, Trace
-
-_SLACK = 1e-9
-"""Nats by which a bound on several tries must miss before they stop: far above its rounding. One try needs none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,50 +38,31 @@ class Kernel:
         *,
         stage: int = 0,
         lane: int = 0,
-        wanted: Callable[[], bool] = lambda: True,
+        is_void: Callable[[], bool] = lambda: False,
     ) -> tuple[Trace, Step]:
         """Move on from ``current`` at ``horizon``: the proposal's tail, and what became of it.
 
-        Decodes in lanes ``lane`` to ``lane + tries - 1``; ends early, rejected, once ``wanted`` says no.
+        Decodes in lanes ``lane`` to ``lane + tries - 1``; ends early, rejected, once ``is_void`` says so.
         """
         cut = int(rng.choice(len(current), p=self.law.probs(current.entropy)))
-        # At alpha = inf a proposal must gain: A > 0 is A >= the smallest positive number.
-        log_u = math.log1p(-rng.random()) if math.isfinite(self.target.alpha) else math.ulp(0.0)
-        seeds = rng.integers(2**63, size=self.tries)
-        tries = [_Try(LogRatio(self.target, self.law, current, cut)) for _ in seeds]
-        may_stop = self.early_reject and self.target.monotone
-        slack = _SLACK if self.tries > 1 else 0.0
+        # log u, u from U(0, 1]. At alpha = inf a proposal must gain: A > 0 is A >= the smallest positive number.
+        log_u = -rng.standard_exponential() if math.isfinite(self.target.alpha) else math.ulp(0.0)
+        judge = Judge(
+            self.target, self.law, current, cut, horizon, log_u, tries=self.tries, early_reject=self.early_reject
+        )
 
-        def log_accept() -> float:
-            """The most that any try, if selected, can be accepted with: they are upper bounds while they grow."""
-            values = np.array([t.ratio.value for t in tries])
-            return float(log_accept_tries(values).max()) if values.max() < math.inf else math.inf
-
-        async def propose(which: int) -> Trace:
-            this = tries[which]
-
+        async def propose(which: int, seed: int) -> Trace:
             def may_pass(piece: Trace) -> bool:
-                this.ratio.add(piece)
-                this.whole = piece.finished or cut + this.ratio.length == horizon
-                ended = all(t.whole for t in tries)
-                return wanted() and (log_accept() >= log_u - slack * (not ended) or not (ended or may_stop))
+                return judge.add(piece, which) is not Verdict.REJECTED and not is_void()
 
-            return await draw.extend(current[:cut], horizon, int(seeds[which]), may_pass, lane=lane + which)
+            return await draw.extend(current[:cut], horizon, seed, may_pass, lane=lane + which)
 
-        tails = await draw.together(propose(i) for i in range(self.tries))
+        seeds = request_seeds(rng, self.tries)
+        tails = await draw.together(propose(which, seed) for which, seed in enumerate(seeds))
         decoded = sum(map(len, tails))
-        if not all(t.whole for t in tries):
-            return tails[0], Step(stage, cut, log_accept(), False, True, decoded)
-        values = np.array([t.ratio.value for t in tries])
-        choosable = self.tries > 1 and values.max() > -math.inf
-        chosen = int(rng.choice(self.tries, p=normalise(values))) if choosable else 0
-        log_accept_chosen = float(log_accept_tries(values)[chosen])
-        return tails[chosen], Step(stage, cut, log_accept_chosen, log_accept_chosen >= log_u, False, decoded)
-
-
-@dataclass(slots=True)
-class _Try:
-    """A proposal that is being decoded."""
-
-    ratio: LogRatio
-    whole: bool = False
+        if not judge.whole:
+            return tails[0], Step(stage, cut, judge.log_accept, False, True, decoded)
+        which, log_accept, accepted = judge.select(rng)
+        differs = tails[which].differs_at(current[cut:]) if accepted else None
+        changed_at = None if differs is None else cut + differs
+        return tails[which], Step(stage, cut, log_accept, accepted, False, decoded, changed_at)

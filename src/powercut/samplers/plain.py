@@ -6,21 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from powercut.engines.protocol import Engine
-from powercut.samplers.base import Draw, Observer, Sampler, seeds_of, spawn
-from powercut.samplers.sharpened import Sharpened
-from powercut.trace import Completion, IntArray, Trace
+from powercut.samplers.draw import Draw, request_seeds, spawn
+from powercut.samplers.sampler import Sampler, Sharpened
+from powercut.trace import Completion, Trace
 
 
 class _OneDecode(Sampler):
-    async def __call__(
-        self, engine: Engine, prompt: IntArray, rng: np.random.Generator, observe: Observer | None = None
-    ) -> Completion:
-        async with Draw(self, engine, prompt, observe) as draw:
-            [seed] = seeds_of(spawn(rng, 1)[0], 1)
-            trace = await draw.extend(Trace.empty(), self.max_new_tokens, seed)
-            draw.show(trace, trace)
-            return await draw.complete(trace)
+    async def run(self, draw: Draw, rng: np.random.Generator) -> Completion:
+        """Draw one completion (see ``Sampler.run``)."""
+        [seed] = request_seeds(spawn(rng, 1)[0], 1)
+        trace = await draw.extend(Trace.empty(), self.max_new_tokens, seed)
+        draw.show(trace, trace)
+        return await draw.complete(trace)
 
 
 @dataclass(frozen=True, kw_only=True)

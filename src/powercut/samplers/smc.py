@@ -1,4 +1,4 @@
-"""Sequential Monte Carlo over completions: SMC, and PowerSMC, which raises the power by and by.
+"""Sequential Monte Carlo over completions: SMC, and PowerSMC, whose power rises from 1 to alpha.
 
 SMC for the power distribution is among the samplers that arXiv 2605.30327 compares; Power-SMC is due to arXiv
 2602.10273. Ours differs from a published implementation where that counts weights twice: here they are those since the
@@ -8,19 +8,18 @@ last resampling, which makes exp(log_z) unbiased.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump
-from powercut.engines.protocol import Engine
-from powercut.samplers.base import Draw, Observer, Sampler, seeds_of, setting, spawn
+from powercut.samplers.draw import Decoding, Draw, request_seeds, spawn
 from powercut.samplers.kernel import Kernel
-from powercut.samplers.sharpened import Sharpened
+from powercut.samplers.sampler import Sampler, Sharpened
+from powercut.samplers.settings import setting
 from powercut.target import Power, effective_sample_size, log_mean_weight, normalise, systematic
-from powercut.trace import Completion, FloatArray, IntArray, Step, Trace
+from powercut.trace import Completion, FloatArray, Step, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +68,16 @@ class _ParticleSampler(Sampler):
     def target_at(self, horizon: int) -> Power:
         """The power at the end of a block, and the temperature at which its tokens are drawn."""
 
-    async def __call__(
-        self, engine: Engine, prompt: IntArray, rng: np.random.Generator, observe: Observer | None = None
-    ) -> Completion:
-        async with Draw(self, engine, prompt, observe) as draw:
-            particles = await self.weigh(draw, rng)
-            choices, seeds = spawn(rng, 1)[0].spawn(2)
-            weights = normalise(particles.log_weights)
-            trace = particles.traces[np.random.default_rng(choices).choice(self.particles, p=weights)]
-            target, stage = Power(self.alpha, self.proposal_temperature), len(self.horizons) - 1
-            async for tail, moved, step in self._moves(draw, trace, target, stage, seeds):
-                draw.show(tail, moved, stage=stage, stages=len(self.horizons), step=step)
-                trace = moved
-            return await draw.complete(trace, log_z=particles.log_z, ess=particles.ess)
+    async def run(self, draw: Draw, rng: np.random.Generator) -> Completion:
+        """Draw one completion (see ``Sampler.run``)."""
+        particles = await self.weigh(draw, rng)
+        picker, mover = spawn(spawn(rng, 1)[0], 2)
+        trace = particles.traces[int(picker.choice(self.particles, p=normalise(particles.log_weights)))]
+        target, stage = Power(self.alpha, self.proposal_temperature), len(self.horizons) - 1
+        async for tail, moved, step in self._moves(draw, trace, target, stage, mover):
+            draw.show(tail, moved, stage=stage, stages=len(self.horizons), step=step)
+            trace = moved
+        return await draw.complete(trace, log_z=particles.log_z, ess=particles.ess)
 
     async def weigh(self, draw: Draw, rng: np.random.Generator) -> Particles:
         """Grow all particles to their end; weights are those since the last resampling, and ``log_z`` is complete."""
@@ -89,10 +85,10 @@ class _ParticleSampler(Sampler):
         log_weights = np.zeros(self.particles)
         log_z, power, ess = 0.0, 0.0, []
         for stage, horizon in enumerate(self.horizons):
-            grow, choices, movers = spawn(rng, 1)[0].spawn(3)
+            grower, resampler, mover = spawn(spawn(rng, 1)[0], 3)
             target = self.target_at(horizon)
             growing = [i for i, trace in enumerate(traces) if not trace.finished]
-            seeds = seeds_of(grow, self.particles)
+            seeds = request_seeds(grower, self.particles)
             tails = await draw.together(draw.extend(traces[i], horizon, seeds[i], lane=i) for i in growing)
             # What came before counts again only as far as the power has grown since.
             log_weights += (target.alpha - power) * _logp(traces)
@@ -109,8 +105,8 @@ class _ParticleSampler(Sampler):
                 break
             if ess[-1] < self.ess_threshold * self.particles:
                 log_z += log_mean_weight(log_weights)
-                traces, log_weights = self._resample(traces, log_weights, target, np.random.default_rng(choices))
-            traces = await self._move_all(draw, traces, target, stage, movers)
+                traces, log_weights = self._resample(traces, log_weights, target, resampler)
+            traces = await self._move_all(draw, traces, target, stage, mover)
         return Particles(tuple(traces), log_weights, log_z + log_mean_weight(log_weights), tuple(ess))
 
     def _resample(
@@ -121,15 +117,15 @@ class _ParticleSampler(Sampler):
         return [traces[i] for i in drawn], np.zeros(self.particles)
 
     async def _move_all(
-        self, draw: Draw, traces: Sequence[Trace], target: Power, stage: int, seeds: np.random.SeedSequence
+        self, draw: Draw, traces: Sequence[Trace], target: Power, stage: int, rng: np.random.Generator
     ) -> list[Trace]:
         """Where the particles stand after their moves at the end of a block."""
 
-        async def move(i: int, own: np.random.SeedSequence) -> list[tuple[Trace, Trace, Step]]:
+        async def move(i: int, own: np.random.Generator) -> list[tuple[Trace, Trace, Step]]:
             return [moved async for moved in self._moves(draw, traces[i], target, stage, own, lane=i)]
 
         moved_to = list(traces)
-        paths = await draw.together(move(i, own) for i, own in enumerate(seeds.spawn(self.particles)))
+        paths = await draw.together(move(i, own) for i, own in enumerate(spawn(rng, self.particles)))
         for i, path in enumerate(paths):  # in the particles' order, whichever was done first
             for tail, moved, step in path:
                 draw.show(tail, moved, stage=stage, stages=len(self.horizons), step=step)
@@ -137,13 +133,12 @@ class _ParticleSampler(Sampler):
         return moved_to
 
     async def _moves(
-        self, draw: Draw, trace: Trace, target: Power, stage: int, seeds: np.random.SeedSequence, *, lane: int = 0
+        self, draw: Draw, trace: Trace, target: Power, stage: int, rng: np.random.Generator, *, lane: int = 0
     ) -> AsyncIterator[tuple[Trace, Trace, Step]]:
         """The steps of a particle at the end of a block: the proposal's tail, where the particle stands, the step."""
         kernel = Kernel(target, CutLaw(EntropyJump(self.beta)))
-        for seed in seeds.spawn(self.moves):
-            generator = np.random.default_rng(seed)
-            tail, step = await kernel.step(draw, trace, self.horizons[stage], generator, stage=stage, lane=lane)
+        for own in spawn(rng, self.moves):
+            tail, step = await kernel.step(draw, trace, self.horizons[stage], own, stage=stage, lane=lane)
             trace = trace.splice(step.cut, tail) if step.accepted else trace
             yield tail, trace, step
 
@@ -194,12 +189,11 @@ class PowerSMC(_ParticleSampler):
         power = self.alpha if share == 1 else 1 + (self.alpha - 1) * share
         return Power(power, 1 / power)
 
-    def legs(self, start: int, horizon: int) -> Iterator[tuple[int, float]]:
+    @property
+    def decoding(self) -> Decoding:
         """Each token at its own block's temperature, in moves too: the reverse of a proposal is drawn like it."""
-        ends = (end for end in self.horizons if start < end <= horizon)
-        for temperature, same in groupby(ends, key=lambda end: self.target_at(end).temperature):
-            *_, end = same
-            yield end, temperature
+        legs = tuple((end, self.target_at(end).temperature) for end in self.horizons)
+        return Decoding(legs, self.top_k, self.stop)
 
 
 __all__ = ["SMC", "Particles", "PowerSMC"]

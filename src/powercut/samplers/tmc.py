@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from powercut.engines.protocol import Engine
-from powercut.samplers.base import Draw, Observer, seeds_of, setting, spawn
-from powercut.samplers.sharpened import Sharpened
+from powercut.samplers.draw import Draw, request_seeds, spawn
+from powercut.samplers.sampler import Sharpened
+from powercut.samplers.settings import setting
 from powercut.target import Power, normalise
-from powercut.trace import Completion, FloatArray, IntArray, Trace
+from powercut.trace import Completion, FloatArray, Trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,30 +40,24 @@ class TMC(Sharpened):
         """Candidates decode at once, then all rollouts."""
         return max(self.candidates, min(self.keep, self.candidates) * self.rollouts)
 
-    async def __call__(
-        self, engine: Engine, prompt: IntArray, rng: np.random.Generator, observe: Observer | None = None
-    ) -> Completion:
-        """Draw one completion (see ``Sampler.__call__``)."""
+    async def run(self, draw: Draw, rng: np.random.Generator) -> Completion:
+        """Draw one completion (see ``Sampler.run``)."""
         trace = Trace.empty()
         stages = -(-self.max_new_tokens // self.block_size)
-        async with Draw(self, engine, prompt, observe) as draw:
-            for stage in range(stages):
-                seeds, ahead, choice = spawn(rng, 1)[0].spawn(3)
-                end = min(len(trace) + self.block_size, self.max_new_tokens)
-                blocks = self._best(
-                    await draw.together(
-                        draw.extend(trace, end, seed, lane=i) for i, seed in enumerate(seeds_of(seeds, self.candidates))
-                    )
-                )
-                log_zeta = await self._look_ahead(draw, trace, blocks, end, ahead)
-                log_power = self.alpha * np.array([block.logp.sum() for block in blocks])
-                probs = jackknife_probs(log_power, log_zeta)
-                block = blocks[int(np.random.default_rng(choice).choice(len(blocks), p=probs))]
-                trace = trace.splice(len(trace), block)
-                draw.show(block, trace, stage=stage, stages=stages)
-                if trace.finished:
-                    break
-            return await draw.complete(trace)
+        for stage in range(stages):
+            drawer, looker, picker = spawn(spawn(rng, 1)[0], 3)
+            end = min(len(trace) + self.block_size, self.max_new_tokens)
+            seeds = request_seeds(drawer, self.candidates)
+            drawn = await draw.together(draw.extend(trace, end, seed, lane=i) for i, seed in enumerate(seeds))
+            blocks = self._best(drawn)
+            log_zeta = await self._look_ahead(draw, trace, blocks, end, looker)
+            log_power = self.alpha * np.array([block.logp.sum() for block in blocks])
+            block = blocks[int(picker.choice(len(blocks), p=jackknife_probs(log_power, log_zeta)))]
+            trace = trace.splice(len(trace), block)
+            draw.show(block, trace, stage=stage, stages=stages)
+            if trace.finished:
+                break
+        return await draw.complete(trace)
 
     def _best(self, blocks: list[Trace]) -> list[Trace]:
         """The ``keep`` most likely distinct blocks; one that was drawn twice is still one block."""
@@ -71,14 +65,14 @@ class TMC(Sharpened):
         return sorted(distinct, key=lambda block: -block.logp.sum())[: self.keep]
 
     async def _look_ahead(
-        self, draw: Draw, trace: Trace, blocks: list[Trace], end: int, seeds: np.random.SeedSequence
+        self, draw: Draw, trace: Trace, blocks: list[Trace], end: int, rng: np.random.Generator
     ) -> FloatArray:
         """Log weights of the rollouts behind each block, ``[blocks, rollouts]``; 0 where nothing can follow."""
         log_zeta = np.zeros((len(blocks), self.rollouts))
         horizon = min(end + self.horizon, self.max_new_tokens)
         if len(blocks) == 1 or horizon == end:  # no choice to make, or nothing to look at
             return log_zeta
-        all_seeds = np.array(seeds_of(seeds, log_zeta.size)).reshape(log_zeta.shape)
+        all_seeds = np.array(request_seeds(rng, log_zeta.size)).reshape(log_zeta.shape)
         open_ends = [(i, m) for i, block in enumerate(blocks) if not block.finished for m in range(self.rollouts)]
         rollouts = await draw.together(
             draw.extend(trace.splice(len(trace), blocks[i]), horizon, int(all_seeds[i, m]), lane=lane)

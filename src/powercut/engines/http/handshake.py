@@ -2,107 +2,200 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+import time
+from contextlib import aclosing
+from urllib.parse import quote
 
 import numpy as np
 
 from powercut.engines.http.api import Api, RefusedError, UnavailableError
-from powercut.engines.http.dialects import BY_OWNER, OTHERS, Chunk, Dialect, Json
+from powercut.engines.http.dialects import BY_OWNER, Chunk, Dialect, Json, NoLogProbsError, in_order
+from powercut.engines.http.pool import Server, log, model_cards
+from powercut.engines.laws import check_rows
 from powercut.engines.protocol import Request
-from powercut.errors import EngineError, SettingError
+from powercut.errors import EngineError, PowercutError, SettingError, one_line
 
 PROMPT = (1, 2, 3)
 """The ids of any vocabulary."""
 
 _RAW_WITHIN = 0.3  # nats; far above the noise of bfloat16, far below what another temperature does
 
-
-@dataclass(slots=True, eq=False)
-class Server:
-    """A server that passed the checks. ``running`` counts the requests that it serves now.
-
-    One that is ``away`` has to be looked at again before it is used, best not before ``away_until`` (monotonic clock).
-    """
-
-    api: Api
-    model: str
-    root: str
-    dialect: Dialect
-    context_length: int | None
-    running: int = 0
-    away: bool = False
-    away_until: float = 0.0
+_SHOWN = "!"  # a text whose last token no server hides
 
 
-def open_server(api: Api, model: str | None, top_k: int) -> Server:
+class UnfitError(Exception):
+    """The server speaks the dialect, and cannot be used as it is set up. ``why`` is what the user is told."""
+
+    def __init__(self, why: PowercutError) -> None:
+        super().__init__(str(why))
+        self.why = why
+
+
+async def open_server(api: Api, model: str | None, top_k: int, wait: float) -> Server:
     """Look at the server behind ``api``: its model, how it is spoken to, and whether its log-probabilities will do.
 
-    Raises EngineError or SettingError for what will not.
+    One that still loads its model is waited for, ``wait`` seconds. Raises EngineError or SettingError for what will not
+    do.
     """
-    card = _model_card(api, model)
-    owner = str(card.get("owned_by")).lower()
-    for dialect in BY_OWNER.get(owner, OTHERS):
+    until, told = time.monotonic() + wait, False
+    while True:
         try:
-            server = Server(api, card["id"], str(card.get("root") or card["id"]), dialect, _length(card))
-            check_log_probs(server, top_k)
-        except RefusedError as error:
-            if error.status not in (404, 405, 501):  # no such path
+            return await _open(api, model, top_k)
+        except UnavailableError as error:
+            if not error.loading or time.monotonic() >= until:
+                raise EngineError(f"{error}: start the server, or check the address") from error
+            if not told:
+                log.warning("%s still loads its model; waiting for it (for %g seconds)", api.root, wait)
+                told = True
+            await asyncio.sleep(1.0)
+
+
+async def _open(api: Api, model: str | None, top_k: int) -> Server:
+    cards = await _models(api)
+    names = [str(card["id"]) for card in cards]
+    bases = [card for card in cards if not card.get("parent")]  # the others are adapters of them
+    if model is not None and model not in names:
+        raise SettingError(f"model: {api.root} serves {_several(names)}, not {model}")
+    card = (bases or cards)[0] if model is None else cards[names.index(model)]
+    owner = str(card.get("owned_by")).lower()
+    failures: list[tuple[Dialect, PowercutError]] = []
+    unfit: list[PowercutError] = []
+    for dialect in in_order(owner):
+        try:
+            server = await _server(api, card, dialect)
+            await check_log_probs(server, top_k)
+        except UnfitError as error:
+            unfit.append(error.why)
+        except PowercutError as error:
+            hopeless = isinstance(error, RefusedError) and error.status in (401, 403)
+            if hopeless or (isinstance(error, UnavailableError) and (error.loading or error.slow)):
                 raise
+            failures.append((dialect, error))
         else:
+            if model is None and len(bases) > 1:
+                raise SettingError(f"model: {api.root} serves {_several(names)}: say which")
             return server
-    raise EngineError(f"{api.root} is none of vLLM, SGLang and llama-server: no way to send it token ids was found")
+    if unfit:
+        raise unfit[0]
+    telling = [error for dialect, error in failures if dialect in BY_OWNER.get(owner, ()) and not _no_path(error)]
+    if telling:
+        ready = ": the server must be up and ready" if isinstance(telling[0], UnavailableError) else ""
+        raise EngineError(f"{telling[0]}{ready}") from telling[0]
+    dialect, first = failures[0]
+    raise _none_of_them(api, f"no way to send it token ids was found ({dialect.name}: {one_line(first, 160)})")
 
 
-def model_ids(listed: Json) -> list[str]:
-    """The names in a server's list of models."""
-    return [str(card["id"]) for card in listed.get("data") or []]
+def _none_of_them(api: Api, why: str) -> EngineError:
+    return EngineError(f"{api.root} is none of vLLM, SGLang and llama-server: {why}")
 
 
-def check_log_probs(server: Server, top_k: int) -> None:
+def _no_path(error: PowercutError) -> bool:
+    return isinstance(error, RefusedError) and error.status in (404, 405, 501)
+
+
+async def _models(api: Api) -> list[Json]:
+    """The cards of the models served; at least one."""
+    try:
+        cards = model_cards(await api.get("/v1/models"))
+    except UnavailableError:
+        raise
+    except EngineError as error:
+        if isinstance(error, RefusedError) and error.status in (401, 403):
+            raise
+        raise _none_of_them(api, f"no list of models at its /v1/models ({one_line(error, 160)})") from error
+    if not cards:
+        raise _none_of_them(api, "its /v1/models lists none")
+    return cards
+
+
+async def _server(api: Api, card: Json, dialect: Dialect) -> Server:
+    """What the server tells of itself in this dialect."""
+    model = str(card["id"])
+    meta = card.get("meta")
+    server = Server(api, model, str(card.get("root") or model), dialect)
+    lengths = [card.get("max_model_len"), meta.get("n_ctx") if isinstance(meta, dict) else None]
+    if dialect.hiding is not None:
+        shown = token_ids(await api.post("/tokenize", dialect.to_tokenize(model, _SHOWN)))
+        server.visible = shown[-1] if shown else None
+    if dialect.about is not None:
+        try:
+            about = await api.get(f"{dialect.about}?model={quote(model, safe='')}")
+            server.places, length = dialect.read_about(about)
+            lengths.append(length)
+        except RefusedError as error:
+            if not _no_path(error):
+                raise
+        except (TypeError, AttributeError) as error:
+            raise EngineError(f"{api.root}{dialect.about} is not {dialect.name}'s ({error})") from error
+    known = [length for length in lengths if isinstance(length, int) and length > 0]
+    server.context_length = min(known, default=None)
+    return server
+
+
+def token_ids(answer: object) -> list[int]:
+    """The ids in an answer of ``/tokenize``. Raises EngineError if there are none."""
+    tokens = answer.get("tokens") if isinstance(answer, dict) else None
+    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+        raise EngineError("the server's /tokenize gives no list of token ids")
+    return tokens
+
+
+async def check_log_probs(server: Server, top_k: int) -> None:
     """Ask for one token at two temperatures: there are ``top_k`` log-probabilities, and they do not depend on it.
 
-    Raises SettingError or EngineError that names the server's option where not; RefusedError if it is no such server.
+    Raises UnfitError, whose error names the server's option, where not; EngineError if it is no such server.
     """
-    hot, cold = (_ask(server, top_k, temperature) for temperature in (1.0, 0.25))
+    hot, cold = [await _ask(server, top_k, temperature) for temperature in (1.0, 0.25)]
     where, dialect = server.api.root, server.dialect
-    if not len(hot.tokens):
-        raise EngineError(f"{where} gives no tokens for a prompt of {len(PROMPT)} token ids")
-    if not hot.ids.size:
-        raise EngineError(f"{where} gives no log-probabilities with its tokens: {dialect.raw}")
+    for chunk in (hot, cold):
+        if not chunk.ids.size:
+            raise UnfitError(EngineError(f"{where} gives no log-probabilities with its tokens: {dialect.raw}"))
+        try:
+            check_rows(chunk.ids[:1], chunk.logprobs[:1], 1)
+        except EngineError as error:
+            raise UnfitError(EngineError(f"{where}: {error}: {dialect.raw}")) from error
     first, second = _by_id(hot), _by_id(cold)
     common = [(first[i], second[i]) for i in first.keys() & second.keys()]
     differences = np.ptp(np.subtract(*np.array(common).T)) if common else np.inf
     if differences > _RAW_WITHIN:
-        raise EngineError(
-            f"{where} changes its log-probabilities with the temperature; powercut needs raw ones: {dialect.raw}"
+        raise UnfitError(
+            EngineError(
+                f"{where} changes its log-probabilities with the temperature; powercut needs raw ones: {dialect.raw}"
+            )
         )
     if len(first) < top_k:
         more = dialect.more.format(k=top_k)
-        raise SettingError(f"top_k={top_k}: {where} gives only {len(first)} log-probabilities a token: {more}")
+        raise UnfitError(
+            SettingError(f"top_k={top_k}: {where} gives only {len(first)} log-probabilities a token: {more}")
+        )
 
 
-def _ask(server: Server, top_k: int, temperature: float) -> Chunk:
+async def _ask(server: Server, top_k: int, temperature: float) -> Chunk:
+    """The first token for PROMPT, which has one: a server that may hide it is made to show another."""
     dialect, where = server.dialect, server.api.root
-    request = Request(np.array(PROMPT), 1, temperature=temperature, top_k=top_k)
+    payload = dialect.payload(server.model, Request(np.array(PROMPT), 1, temperature=temperature, top_k=top_k), ())
+    if dialect.hiding is not None and server.visible is not None:
+        payload = dialect.hiding.force(payload, server.visible)
     try:
-        events = server.api.stream(dialect.path, dialect.payload(server.model, request, ()))
-        chunks = [dialect.parse(event, 0) for event in events]
+        async with (
+            asyncio.timeout(server.api.read_timeout),
+            aclosing(server.api.events(dialect.path, payload)) as events,
+        ):
+            async for event in events:
+                if len((chunk := dialect.read(event, 0)).tokens):
+                    return chunk
+    except TimeoutError:
+        raise server.api.no_answer() from None
+    except NoLogProbsError as error:
+        raise UnfitError(EngineError(f"{where}: {error}: {dialect.raw}")) from error
     except RefusedError as error:
-        if "logprob" in error.reason.lower() and error.status not in (404, 405):
+        if "logprob" in error.reason.lower() and not _no_path(error):
             more = dialect.more.format(k=top_k)
-            raise SettingError(f"top_k={top_k}: {where} refuses ({error.reason}): {more}") from error
+            why = SettingError(f"top_k={top_k}: {where} refuses ({error.reason}): {more}")
+            raise UnfitError(why) from error
         raise
-    except UnavailableError as error:
-        raise EngineError(f"{error}: the server must be up and ready") from error
-    except EngineError as error:
-        raise EngineError(f"{where}: {error}: {dialect.raw}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise EngineError(f"{where} answers in a form that is not {dialect.name}'s ({error!r})") from error
-    return next((chunk for chunk in chunks if len(chunk.tokens)), Chunk(*_NOTHING))
-
-
-_NOTHING = np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=np.int64), np.zeros((0, 0))
+    raise EngineError(f"{where} gives no tokens for a prompt of {len(PROMPT)} token ids")
 
 
 def _by_id(chunk: Chunk) -> dict[int, float]:
@@ -111,32 +204,5 @@ def _by_id(chunk: Chunk) -> dict[int, float]:
     return {i: value for i, value in pairs if i >= 0 and value > -1e3}
 
 
-def _model_card(api: Api, model: str | None) -> Json:
-    try:
-        listed = api.get("/v1/models")
-    except RefusedError as error:
-        if error.status not in (404, 405):
-            raise
-        raise EngineError(f"{api.root} has no list of models: give the base URL, http://HOST:PORT/v1") from error
-    except UnavailableError as error:
-        raise EngineError(f"{error}: start the server, or check the address") from error
-    cards: Sequence[Json] = (listed.get("data") if isinstance(listed, dict) else None) or []
-    names = [str(card.get("id")) for card in cards]
-    bases = [card for card in cards if not card.get("parent")]  # the others are adapters of them
-    if model is None:
-        if len(bases) == 1:
-            return bases[0]
-        raise SettingError(f"model: {api.root} serves {_spell(names)}: say which")
-    if model not in names:
-        raise SettingError(f"model: {api.root} serves {_spell(names)}, not {model}")
-    return cards[names.index(model)]
-
-
-def _spell(names: Sequence[str]) -> str:
+def _several(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "no model"
-
-
-def _length(card: Json) -> int | None:
-    """The longest context, in tokens, where the server says so."""
-    length = card.get("max_model_len") or (card.get("meta") or {}).get("n_ctx")
-    return None if length is None else int(length)

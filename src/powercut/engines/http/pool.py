@@ -1,26 +1,87 @@
-"""The servers of one model: which serves whom, which are away, and the connections to them."""
+"""The servers of one model: which serves whom, which are away, and how long a request waits for them."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 import weakref
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-import httpx
-
-from powercut.engines.http.api import UnavailableError
-from powercut.engines.http.handshake import Server, model_ids
-from powercut.engines.pins import Pins
+from powercut.engines.http.api import Api, UnavailableError
+from powercut.engines.http.dialects import Dialect, Json
+from powercut.engines.protocol import Chain
 from powercut.errors import EngineError
 
 log = logging.getLogger("powercut")
 
 LONGEST_PAUSE = 10.0
-"""Seconds between two attempts, at most."""
+"""Seconds between two attempts, at most, unless the server asks for more."""
+
+QUIET = 60.0
+"""Seconds in which one line says that a server is away, however often it fails and answers again."""
 
 _DIED = ("out of memory", "memory slot", "enginecore", "enginedead")  # as servers word it
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """A server that passed the checks. ``running`` counts the requests that it serves now.
+
+    ``places`` is how many it serves at once, ``context_length`` the most tokens of one, where it tells; ``visible`` a
+    token that it shows, where it may hide some. One that is ``away`` has to be looked at again before it is used, best
+    not before ``away_until`` (monotonic clock). ``heard`` is when its last token came, ``said_at`` when a line
+    said that it is away, ``said_away`` that none has said since that it is back; ``warned``: one said that its streams
+    repeat themselves.
+    """
+
+    api: Api
+    model: str
+    root: str
+    dialect: Dialect
+    context_length: int | None = None
+    places: int | None = None
+    visible: int | None = None
+    running: int = 0
+    away: bool = False
+    away_until: float = 0.0
+    heard: float = 0.0
+    said_at: float | None = None
+    said_away: bool = False
+    warned: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.api.root} ({self.dialect.name})"
+
+    def note_token(self) -> None:
+        """It is there, and works."""
+        self.heard = time.monotonic()
+        if self.away:
+            self.away = False
+            if self.said_away:
+                self.said_away = False
+                log.info("%s answers again", self.api.root)
+
+    def note_failure(self, error: UnavailableError, heard: float, retry_for: float) -> None:
+        """It failed, as it was last ``heard`` of by the request: unless tokens came since, others are told by one line.
+
+        So that a failure on its way while the server came back is no second one.
+        """
+        now = time.monotonic()
+        if heard < self.heard:
+            return
+        self.away_until = now + LONGEST_PAUSE
+        if not self.away:
+            self.away = True
+            if self.said_at is None or now - self.said_at > QUIET:
+                self.said_at, self.said_away = now, True
+                waiting = "%s; chains wait, and go on when it answers (for %g seconds)"
+                log.warning(waiting, self.reason(error), retry_for)
+
+    def reason(self, error: UnavailableError) -> str:
+        """Why it is away, and what to lower where its memory may be why."""
+        died = any(words in str(error).lower() for words in _DIED)
+        return f"{error}: if memory ran short, lower concurrency, or {self.dialect.memory}" if died else str(error)
 
 
 class Pool:
@@ -28,67 +89,68 @@ class Pool:
 
     def __init__(self, servers: Sequence[Server]) -> None:
         self.servers = tuple(servers)
-        self._pins: Pins[Server] = Pins()
-        self._clients: _Clients = {}
+        self._of: weakref.WeakKeyDictionary[Chain, Server] = weakref.WeakKeyDictionary()
 
-    async def check_back(self, server: Server) -> None:
-        """A server that was away may come back as another. Raises UnavailableError if it has not come back."""
-        with server.api.failures():
-            response = await self.client().get(server.api.root + "/v1/models")
-            server.api.check(response.status_code, response.content)
-            names = model_ids(response.json())
-        if server.model not in names:
-            raise EngineError(f"{server.api.root} came back and serves {', '.join(names)}, not {server.model}")
-        if server.away:
-            server.away = False
-            log.info("%s answers again", server.api.root)
+    def pick(self, chain: Chain | None, *, but: Server | None = None, among: Collection[Server] = ()) -> Server:
+        """The chain's server, which has its prefixes; else the least busy of those that are not away.
 
-    def note_away(self, server: Server, error: UnavailableError, retry_for: float) -> None:
-        """Have others looked at before this one; one line says so, for all chains."""
-        server.away_until = time.monotonic() + LONGEST_PAUSE
-        if not server.away:
-            server.away = True
-            waiting = "%s; chains wait, and go on when it answers (for %g seconds)"
-            log.warning(waiting, reason(error, server), retry_for)
-
-    def pick(self, session: Hashable | None, but: Server | None = None) -> Server:
-        """The session's server, which has its prefixes; else the least busy of those that are not away."""
+        ``among`` are the only ones to choose from, if there are any.
+        """
         now = time.monotonic()
-        pinned = self._pins.get(session)
-        if pinned is None or pinned is but or pinned.away:
-            others = [server for server in self.servers if server is not but] or self.servers
-            pinned = min(others, key=lambda server: (server.away and now < server.away_until, server.running))
-        self._pins.put(session, pinned)
-        return pinned
-
-    def client(self) -> httpx.AsyncClient:
-        """The running loop's client: it belongs to one loop, and pc.sample makes a new one each time."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            api = self.servers[0].api
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-            client = httpx.AsyncClient(timeout=api.timeout, headers=api.headers, limits=limits)
-            keeper = loop.create_task(_close_with_loop(client, self._clients), name="powercut-http")
-            self._clients[loop] = client, keeper
-            dropped = weakref.finalize(self, lambda: loop.call_soon_threadsafe(keeper.cancel))
-            dropped.atexit = False
-            keeper.add_done_callback(lambda _: dropped.detach())
-        return self._clients[loop][0]
+        server = None if chain is None else self._of.get(chain)
+        if server is None or server is but or server.away:
+            all_there = [server for server in self.servers if not among or server in among]
+            others = [server for server in all_there if server is not but] or all_there
+            server = min(others, key=lambda other: (other.away and now < other.away_until, other.running))
+        if chain is not None:
+            self._of[chain] = server
+        return server
 
 
-_Clients = dict[asyncio.AbstractEventLoop, tuple[httpx.AsyncClient, "asyncio.Task[None]"]]
+async def look_again(server: Server) -> None:
+    """A server that was away may come back as another: EngineError. Raises UnavailableError if it is not back."""
+    names = model_ids(await server.api.get("/v1/models"))
+    if server.model not in names:
+        raise EngineError(f"{server.api.root} came back and serves {', '.join(names)}, not {server.model}")
 
 
-async def _close_with_loop(client: httpx.AsyncClient, clients: _Clients) -> None:
-    """Wait for the end of the loop, which cancels what still runs in it, or of the pool; then close the client."""
-    try:
-        await asyncio.Event().wait()
-    finally:
-        clients.pop(asyncio.get_running_loop(), None)
-        await client.aclose()
+def model_cards(listed: Json) -> list[Json]:
+    """What a server's list of models says of each; empty if it is no such list."""
+    cards = listed.get("data") if isinstance(listed, dict) else None
+    return [card for card in cards if isinstance(card, dict) and "id" in card] if isinstance(cards, list) else []
 
 
-def reason(error: UnavailableError, server: Server) -> str:
-    """Why a server is away, and what to lower where its memory may be why."""
-    died = any(words in str(error).lower() for words in _DIED)
-    return f"{error}: if memory ran short, lower concurrency, or {server.dialect.memory}" if died else str(error)
+def model_ids(listed: Json) -> list[str]:
+    """The names in a server's list of models."""
+    return [str(card["id"]) for card in model_cards(listed)]
+
+
+class Patience:
+    """How long a request waits for servers that fail: ``retry_for`` seconds since its last token, all in all.
+
+    ``attempts`` failed since then.
+    """
+
+    def __init__(self, retry_for: float, backoff: float) -> None:
+        self._retry_for, self._backoff = retry_for, backoff
+        self.renew()
+
+    def renew(self) -> None:
+        """A token came."""
+        self._since, self.attempts = time.monotonic(), 0
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the last token."""
+        return time.monotonic() - self._since
+
+    @property
+    def left(self) -> float:
+        """Seconds that are still to be waited; 0 when it is time to give up."""
+        return max(0.0, self._retry_for - self.waited)
+
+    def pause(self, asked: float = 0.0) -> float:
+        """Seconds to wait before the next attempt: more each time, and at least as many as the server ``asked`` for."""
+        pause = min(self._backoff * 2.0 ** min(self.attempts, 60), LONGEST_PAUSE)
+        self.attempts += 1
+        return min(max(pause, asked), self.left)

@@ -1,4 +1,4 @@
-"""Continuous batching over a cache's lanes: a request joins the batch when one is free, and leaves it when it ends.
+"""Continuous batching over a cache's slots: a request joins the batch when one is free, and leaves it when it ends.
 
 All bookkeeping happens in the callers' event loop; torch runs in a thread beside it, one pass at a time.
 """
@@ -6,90 +6,112 @@ All bookkeeping happens in the callers' event loop; torch runs in a thread besid
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from powercut.engines.next_token import draw, next_token_law
-from powercut.engines.protocol import KeepGoing, Request, Usage
-from powercut.engines.stops import StopWatch
+from powercut.engines.laws import draw, next_token_law
+from powercut.engines.protocol import Chain, Usage
+from powercut.engines.sequence import Sequence
 from powercut.engines.transformers.native_cache import NativeCaches
 from powercut.engines.transformers.slots import Slots
 from powercut.errors import EngineError, one_line
-from powercut.trace import Trace
+from powercut.trace import FloatArray, IntArray, Trace
 
 T = TypeVar("T")
 
+PATIENCE = 0.01
+"""Most seconds for which a pass waits for chains that are about to ask: what else they do must not hold up the others.
 
-class Decode:
-    """One request on its way: its tokens so far, and where it decodes."""
+A sampler asks again within a millisecond. A pass of a small model takes about as long as this, a large one's longer.
+"""
 
-    def __init__(self, request: Request, keep_going: KeepGoing | None, watch: StopWatch) -> None:
-        self.request, self.keep_going, self.watch = request, keep_going, watch
-        self.result: asyncio.Future[Trace] = asyncio.get_running_loop().create_future()
-        size = request.max_new_tokens
+
+class Member:
+    """One request in the batch: where it decodes, the token it drew last, and who waits for its outcome."""
+
+    def __init__(self, sequence: Sequence) -> None:
+        self.sequence = sequence
+        self.outcome: asyncio.Future[Trace] = asyncio.get_running_loop().create_future()
+        self.left = False  # nobody waits any more
         # Noise from the seed alone: token t uses noise[t], whoever else is in the batch.
-        self.noise = np.random.default_rng(request.seed).random(size)
-        self.tokens = np.empty(size, dtype=np.int64)
-        self.laws = np.empty((3, size))  # logp, logq, entropy
-        self.count = self.prefilled = 0
-        self.finished = False
-        self.wanted = True
-        self.lane: Any = None
-
-    @property
-    def last_token(self) -> int:
-        """The token that the next pass is given."""
-        return int(self.tokens[self.count - 1] if self.count else self.request.context[-1])
-
-    def trace(self, start: int = 0) -> Trace:
-        """The tokens from ``start`` on."""
-        part = slice(start, self.count)
-        prefilled = 0 if start else self.prefilled
-        logp, logq, entropy = self.laws[:, part]
-        return Trace(self.tokens[part], logp, logq, entropy, finished=self.finished, prefilled=prefilled)
+        self.noise = np.random.default_rng(sequence.request.seed).random(sequence.request.max_new_tokens)
+        self.slot: Any = None
+        self.drawn: tuple[IntArray, FloatArray]
 
 
 class Batch:
-    """The requests that decode now, in the lanes of ``cache``, and those that wait for one; work goes to ``usage``."""
+    """The requests of one event loop: those that decode now, in the slots of ``cache``, and those that wait for one.
 
-    def __init__(self, cache: Slots | NativeCaches, usage: Usage) -> None:
-        self._cache, self._usage = cache, usage
-        self._waiting: deque[Decode] = deque()
-        self._active: list[Decode] = []
+    Passes run in ``thread``, which has one worker; what they compute is added to ``usage``.
+    """
+
+    def __init__(self, cache: Slots | NativeCaches, usage: Usage, thread: ThreadPoolExecutor) -> None:
+        self._cache, self._usage, self._thread = cache, usage, thread
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[Member] = []
+        self._active: list[Member] = []
+        self._served: set[Chain] = set()  # chains that got a result since the last pass
         self._pump: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="powercut-decode")
+        self._pass: Future[Any] | None = None
+        self._end_reason: str | None = None
 
     def __len__(self) -> int:
         return len(self._active) + len(self._waiting)
 
-    async def serve(self, request: Request, keep_going: KeepGoing | None, watch: StopWatch) -> Trace:
-        """Decode one request together with whatever else is there. Raises EngineError when the model fails."""
-        work = Decode(request, keep_going, watch)
-        self._waiting.append(work)
+    @property
+    def here(self) -> bool:
+        """Whether it belongs to the event loop that runs in this thread."""
+        return self._loop is asyncio.get_running_loop()
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it has requests, and an event loop that runs."""
+        return bool(self) and self._loop.is_running()
+
+    def join(self, sequence: Sequence) -> Member:
+        """Take in a request; ``outcome`` waits for it."""
+        member = Member(sequence)
+        self._waiting.append(member)
         if self._pump is None or self._pump.done():
-            self._pump = asyncio.create_task(self._run())
-        elif self._pump.get_loop() is not asyncio.get_running_loop():
-            self._waiting.remove(work)
-            raise EngineError("this engine is at work in another event loop: wait for it, or load a second engine")
+            self._pump = self._loop.create_task(self._run())
+        return member
+
+    async def outcome(self, member: Member) -> Trace:
+        """The member's trace. Raises EngineError when the model fails; cancelling takes it out of the batch."""
         try:
-            return await work.result
+            return await member.outcome
         finally:
-            work.result.cancel()  # if it is still pending, nobody waits for it any more: the pump drops it
+            member.left = True
+            member.sequence.close()
+
+    async def end(self, reason: str) -> None:
+        """Fail what it still has, once the pass in progress is over; in whatever event loop this is called."""
+        self._end_reason = reason
+        if self._pump is None or self._pump.done():
+            return
+        if self.here:
+            await asyncio.wait([self._pump])
+        elif self._loop.is_running():
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_until_done(self._pump), self._loop))
+        else:
+            self.abandon(reason)
+
+    def abandon(self, reason: str) -> None:
+        """Free the slots of a batch whose loop was stopped in the middle; should that go on, its requests fail."""
+        self._end_reason = reason
+        self._free_slots(spoilt=False)
 
     async def _run(self) -> None:
-        """Serve requests until none are left. Torch runs in a thread of its own; all bookkeeping happens here."""
+        """Serve requests until none are left."""
         try:
             while True:
-                # Whoever got a result just now may ask for more, and joins the next pass if it does.
-                for _ in range(4):
-                    await asyncio.sleep(0)
-                self._drop_cancelled()
+                await self._let_chains_ask()
+                self._drop_left()
                 if admitted := self._admit():
                     self._deliver(await self._in_thread(self._open, admitted))
                 elif self._active:
@@ -102,127 +124,161 @@ class Batch:
             if not isinstance(error, Exception):
                 raise
 
+    async def _let_chains_ask(self) -> None:
+        """Whoever got a result just now may ask for more, and joins the next pass if it does so in time."""
+        late = self._loop.time() + PATIENCE
+        await asyncio.sleep(0)
+        while any(chain.due for chain in self._served) and self._loop.time() < late:
+            await asyncio.sleep(0)
+        self._served.clear()
+        self._check_open()
+
     async def _in_thread(self, job: Callable[..., T], *args: Any) -> T:
         """Run a job beside the event loop. A cancellation waits for it: no bookkeeping is left half done."""
-        future = asyncio.get_running_loop().run_in_executor(self._thread, job, *args)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
+        self._pass = self._thread.submit(job, *args)
+        over = asyncio.wrap_future(self._pass)
+        cancelled = None
+        while not over.done():
+            try:
+                await asyncio.wait([over])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            over.exception()  # asyncio logs those that nobody looks at
+            raise cancelled
+        result = over.result()
+        self._check_open()
+        return result
 
-    def _admit(self) -> list[Decode]:
-        """Take as many waiting requests as there are free lanes."""
-        # Sessions first that already have a lane, lest a newcomer takes it between two of their requests.
-        order = sorted(self._waiting, key=lambda work: not self._cache.knows(work.request.session))
+    def _check_open(self) -> None:
+        if self._end_reason is not None:
+            raise EngineError(self._end_reason)
+
+    def _admit(self) -> list[Member]:
+        """Take as many waiting requests as there are free slots."""
+        # Those first that have a slot already: a newcomer must not take it between two of their requests.
+        order = sorted(self._waiting, key=lambda member: not self._cache.knows(member.sequence.request))
         admitted = order[: self._cache.free()]
-        for work in admitted:
-            self._waiting.remove(work)
+        for member in admitted:
+            self._waiting.remove(member)
         self._active += admitted
         return admitted
 
-    def _open(self, works: Sequence[Decode]) -> list[Decode]:
-        """Give lanes to new requests; returns those that could draw their first token from what is cached."""
+    def _open(self, members: list[Member]) -> list[Member]:
+        """Give slots to new requests; returns those that could draw their first token from what is cached."""
         ready = []
-        for work in works:
-            context, top_k = work.request.context, work.request.top_k
-            work.lane, shared = self._cache.open(context, work.request.session)
-            head = self._cache.head(work.lane, shared - 1, top_k) if shared == len(context) and top_k else None
-            if head is not None:
-                self._draw([work], head[0][None], head[1][None])
-                ready.append(work)
+        for member in members:
+            request = member.sequence.request
+            context, top_k = request.context, request.top_k
+            member.slot, shared = self._cache.open(request)
+            likely = self._cache.likely(member.slot, shared - 1, top_k) if shared == len(context) and top_k else None
+            if likely is not None:
+                self._draw([member], likely[0][None], likely[1][None])
+                ready.append(member)
             else:
                 shared = min(shared, len(context) - 1)  # the last token is fed by the next decode
-                self._cache.rewind(work.lane, shared)
+                self._cache.rewind(member.slot, shared)
                 if shared < len(context) - 1:
-                    self._cache.prefill(work.lane, context[shared:-1])
-            work.prefilled = len(context) - shared
-            self._usage.prefilled += work.prefilled
+                    self._cache.prefill(member.slot, context[shared:-1])
+            member.sequence.prefilled = len(context) - shared
+            self._usage.prefilled += len(context) - shared
             self._usage.reused += shared
         return ready
 
     def _decode_all(self) -> None:
         """One token more for every active request."""
         # Requests with one top_k are computed together; most often there is one group.
-        works = sorted(self._active, key=lambda work: work.request.top_k or 0)
-        self._active = works
-        logits = self._cache.decode([w.lane for w in works], np.array([w.last_token for w in works]))
+        members = sorted(self._active, key=lambda member: member.sequence.request.top_k or 0)
+        self._active = members
+        logits = self._cache.decode([m.slot for m in members], np.array([m.sequence.last_token for m in members]))
         start = 0
-        for top_k, members in groupby(works, key=lambda work: work.request.top_k):
-            group = list(members)
+        for top_k, same in groupby(members, key=lambda member: member.sequence.request.top_k):
+            group = list(same)
             scores, ids = logits[start : start + len(group)], None
             start += len(group)
             if top_k is not None:
                 scores, ids = torch.topk(scores, top_k, dim=-1)
-                self._cache.remember([w.lane for w in group], scores, ids)
+                self._cache.remember([m.slot for m in group], scores, ids)
             self._draw(group, scores, ids)
 
     @torch.inference_mode()
-    def _draw(self, works: Sequence[Decode], scores: torch.Tensor, ids: torch.Tensor | None) -> None:
-        """Draw each request's next token from its scores ``[works, K]``; ``ids`` None: all tokens, in order."""
+    def _draw(self, members: list[Member], scores: torch.Tensor, ids: torch.Tensor | None) -> None:
+        """Draw each request's next token from its scores ``[members, K]``; ``ids`` None: all tokens, in order."""
         device = scores.device
-        temperature = torch.tensor([w.request.temperature for w in works], dtype=torch.float64, device=device)
-        noise = torch.tensor([w.noise[w.count] for w in works], dtype=torch.float64, device=device)
-        law = next_token_law(scores.double(), temperature)
-        drawn = draw(law.logq, noise)[:, None].clamp_(max=scores.shape[1] - 1)  # NaN rows draw past the end
-        tokens = (drawn if ids is None else ids.gather(1, drawn))[:, 0]
-        values = torch.stack((law.logp.gather(1, drawn)[:, 0], law.logq.gather(1, drawn)[:, 0], law.entropy))
-        for work, token, column in zip(works, tokens.tolist(), values.cpu().numpy().T, strict=True):
-            work.tokens[work.count] = token
-            work.laws[:, work.count] = column
-            work.count += 1
-            self._usage.decoded += 1
+        temperature = [m.sequence.request.temperature for m in members]
+        noise = [m.noise[m.sequence.count] for m in members]
+        law = next_token_law(scores.double(), torch.tensor(temperature, dtype=torch.float64, device=device))
+        drawn = draw(law.logq, torch.tensor(noise, dtype=torch.float64, device=device))[:, None]
+        drawn.clamp_(max=scores.shape[1] - 1)  # NaN rows draw past the end
+        tokens = (drawn if ids is None else ids.gather(1, drawn)).cpu().numpy()
+        laws = torch.stack((law.logp.gather(1, drawn)[:, 0], law.logq.gather(1, drawn)[:, 0], law.entropy))
+        for member, token, column in zip(members, tokens, laws.T.cpu().numpy(), strict=True):
+            member.drawn = token, column[:, None]
+        self._usage.decoded += len(members)
 
-    def _deliver(self, works: Sequence[Decode]) -> None:
+    def _deliver(self, members: list[Member]) -> None:
         """Show each request its new token, and end those that are done."""
-        for work in works:
-            if work.result.done():  # cancelled while it decoded
+        for member in members:
+            if member.left:  # cancelled while it decoded
                 continue
+            tokens, laws = member.drawn
+            if not np.isfinite(laws).all():
+                self._cache.forget(member.slot)
             try:
-                if np.isnan(work.laws[2, work.count - 1]):
-                    self._cache.forget(work.lane)
-                    raise EngineError(
-                        f"the model's logits are NaN or infinite after {len(work.request.context) + work.count - 1} "
-                        "tokens: try dtype float32, or check the weights"
-                    )
-                work.finished = work.watch.completes(work.last_token)
-                if work.keep_going is not None:
-                    work.wanted = bool(work.keep_going(work.trace(work.count - 1)))
+                member.sequence.take(tokens, laws)
             except Exception as error:
-                self._end(work, error)
+                self._end(member, error)
                 continue
-            if work.finished or work.count == work.request.max_new_tokens or not work.wanted:
-                self._end(work, None)
+            if member.sequence.done:
+                self._end(member, None)
 
-    def _end(self, work: Decode, error: Exception | None) -> None:
-        self._active.remove(work)
-        self._cache.close(work.lane, len(work.request.context), work.wanted and error is None)
-        if error is not None:
-            work.result.set_exception(error)
-        elif not work.result.done():
-            work.result.set_result(work.trace())
+    def _end(self, member: Member, error: Exception | None) -> None:
+        sequence = member.sequence
+        wanted = sequence.wanted and error is None and not member.left
+        self._cache.close(member.slot, len(sequence.request.context), wanted)
+        self._active.remove(member)
+        if sequence.request.chain is not None:
+            self._served.add(sequence.request.chain)
+        self._settle(member, error)
 
-    def _drop_cancelled(self) -> None:
-        for work in [w for w in self._active if w.result.cancelled()]:
-            work.wanted = False
-            self._end(work, None)
-        self._waiting = deque(w for w in self._waiting if not w.result.cancelled())
+    def _settle(self, member: Member, error: BaseException | None) -> None:
+        """Hand over the outcome; an error that is no Exception cancels whoever waits for it."""
+        member.sequence.close()
+        if member.outcome.done() or self._loop.is_closed():
+            return
+        if error is None:
+            member.outcome.set_result(member.sequence.trace())
+        elif isinstance(error, Exception):
+            member.outcome.set_exception(error)
+        else:
+            member.outcome.cancel()
+
+    def _drop_left(self) -> None:
+        for member in [m for m in self._active if m.left]:
+            self._end(member, None)
+        self._waiting = [m for m in self._waiting if not m.left]
 
     def _fail_all(self, error: BaseException) -> None:
-        """The model failed, or the loop is closing: nobody is left waiting, and the lanes are free again."""
+        """The model failed, or the batch ends: nobody is left waiting, and the slots are free again."""
         failed = isinstance(error, Exception)
-        for work in self._active:
-            if work.lane is not None:
-                if failed:
-                    self._cache.forget(work.lane)
-                self._cache.close(work.lane, len(work.request.context), wanted=False)
-        for work in (*self._active, *self._waiting):
-            if not failed:
-                work.result.cancel()
-            elif not work.result.done():
-                work.result.set_exception(_explain(error))
-        self._active.clear()
-        self._waiting.clear()
+        self._free_slots(spoilt=failed)
+        for member in (*self._active, *self._waiting):
+            self._settle(member, explained(error) if failed else error)
+        self._active, self._waiting = [], []
+
+    def _free_slots(self, *, spoilt: bool) -> None:
+        if self._pass is not None:
+            wait([self._pass])  # it is over already, unless the loop was stopped in the middle
+        for member in self._active:
+            if member.slot is not None:
+                if spoilt:
+                    self._cache.forget(member.slot)
+                self._cache.close(member.slot, len(member.sequence.request.context), wanted=False)
+                member.slot = None
+
+
+async def _until_done(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task])
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -233,7 +289,10 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(some in str(error) for some in words)
 
 
-def _explain(error: BaseException) -> EngineError:
+def explained(error: BaseException) -> EngineError:
+    """Word a failure while decoding; each caller gets an error of its own."""
+    if isinstance(error, EngineError):
+        return EngineError(str(error))
     if out_of_memory(error):
         return EngineError("out of memory while decoding: lower slots or context_length")
     return EngineError(f"decoding failed: {type(error).__name__}: {one_line(error)}")

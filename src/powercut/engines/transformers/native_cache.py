@@ -6,19 +6,20 @@ For models whose cache cannot be laid out in slots (sliding windows, recurrent l
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from powercut.engines.protocol import Request
 from powercut.models.libraries import cache_name
 from powercut.trace import IntArray
 
 
-class Lane:
-    """One request's tokens and the cache that the model returned for them."""
+class NativeCache:
+    """One request's tokens and the cache that the model returned for them: what is a slot to ``Slots``."""
 
     def __init__(self) -> None:
         self.tokens = np.zeros(0, dtype=np.int64)
@@ -39,48 +40,48 @@ class NativeCaches:
         """How many more requests may start."""
         return self._free
 
-    def knows(self, session: Hashable | None) -> bool:
-        """No lane outlives its request."""
+    def knows(self, request: Request) -> bool:
+        """No cache outlives its request."""
         return False
 
-    def open(self, context: IntArray, session: Hashable | None) -> tuple[Lane, int]:
-        """A fresh lane, which holds nothing of the context."""
+    def open(self, request: Request) -> tuple[NativeCache, int]:
+        """A fresh cache, which holds nothing of the context."""
         self._free -= 1
-        return Lane(), 0
+        return NativeCache(), 0
 
-    def close(self, lane: Lane, context_length: int, wanted: bool) -> None:
-        """Drop the lane's cache."""
+    def close(self, slot: NativeCache, context_length: int, wanted: bool) -> None:
+        """Drop the cache."""
         self._free += 1
-        lane.cache = {}
+        slot.cache = {}
 
-    def rewind(self, lane: Lane, length: int) -> None:
-        """Nothing to step back from: a lane is fresh when it is opened."""
+    def rewind(self, slot: NativeCache, length: int) -> None:
+        """Nothing to step back from: a cache is fresh when it is opened."""
 
-    def forget(self, lane: Lane) -> None:
+    def forget(self, slot: NativeCache) -> None:
         """Nothing to clear: no other request sees this cache."""
 
-    def head(self, lane: Lane, position: int, width: int) -> None:
+    def likely(self, slot: NativeCache, position: int, width: int) -> None:
         """No laws are kept."""
         return
 
-    def remember(self, lanes: Sequence[Lane], scores: torch.Tensor, ids: torch.Tensor) -> None:
+    def remember(self, slots: Sequence[NativeCache], scores: torch.Tensor, ids: torch.Tensor) -> None:
         """No laws are kept."""
 
-    def prefill(self, lane: Lane, tokens: IntArray) -> None:
-        """Compute ``tokens`` behind what the lane holds."""
-        self._forward(lane, tokens)
+    def prefill(self, slot: NativeCache, tokens: IntArray) -> None:
+        """Compute ``tokens`` behind what the slot holds."""
+        self._forward(slot, tokens)
 
-    def decode(self, lanes: Sequence[Lane], tokens: IntArray) -> torch.Tensor:
-        """Feed one token to each lane; returns the next-token logits ``[lanes, V]``."""
-        return torch.stack([self._forward(lane, tokens[i : i + 1]) for i, lane in enumerate(lanes)])
+    def decode(self, slots: Sequence[NativeCache], tokens: IntArray) -> torch.Tensor:
+        """Feed one token to each slot; returns the next-token logits ``[slots, V]``."""
+        return torch.stack([self._forward(slot, tokens[i : i + 1]) for i, slot in enumerate(slots)])
 
     @torch.inference_mode()
-    def _forward(self, lane: Lane, tokens: IntArray) -> torch.Tensor:
-        lane.tokens = np.concatenate((lane.tokens, tokens))
-        fed = tokens if lane.cache else lane.tokens
-        out = self.model(input_ids=torch.tensor(fed, device=self.model.device)[None], use_cache=True, **lane.cache)
+    def _forward(self, slot: NativeCache, tokens: IntArray) -> torch.Tensor:
+        slot.tokens = np.concatenate((slot.tokens, tokens))
+        fed = tokens if slot.cache else slot.tokens
+        out = self.model(input_ids=torch.tensor(fed, device=self.model.device)[None], use_cache=True, **slot.cache)
         # A model that returns no cache is given all its tokens again next time.
         cache = out.get(self._name)
-        lane.cache = {} if cache is None else {self._name: cache}
+        slot.cache = {} if cache is None else {self._name: cache}
         logits: torch.Tensor = out.logits[0, -1]
         return logits

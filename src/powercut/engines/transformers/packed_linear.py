@@ -3,8 +3,8 @@
 torch multiplies the few rows of a decode step by a layer's weights several times slower than memory delivers those,
 and two rows slower than one. oneDNN, which comes with torch, does not if it may lay the weights out its own way
 beforehand: a step of one request then takes half the time, and one of eight costs little more than that
-(``benchmarks/linear.py``). It is what torch's own compiler does to a frozen model, here without compiling. The results
-differ from torch's in the last bits only.
+(``benchmarks/linear.py``). It is what torch's own compiler does to a frozen model, here without compiling, by the two
+operations of torch that it uses; they have no public name. The results differ from torch's in the last bits only.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def pack_linears(model: nn.Module) -> None:
     if not _can_pack():
         return
     packed: dict[nn.Module, PackedLinear] = {}
-    for parent in list(model.modules()):
-        for name, layer in list(parent._modules.items()):  # named_children shows a shared layer once
-            if _is_plain(layer):
-                packed[layer] = packed.get(layer) or PackedLinear(layer)
-                setattr(parent, name, packed[layer])
+    for path, layer in list(model.named_modules(remove_duplicate=False)):  # a shared layer in each of its places
+        if path and _is_plain(layer):
+            packed[layer] = packed.get(layer) or PackedLinear(layer)
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, packed[layer])
 
 
 def _is_plain(layer: Any) -> bool:

@@ -1,15 +1,16 @@
-"""The KV cache of the transformers engine: rows that decode together, and a store that keeps what they grew from.
+"""The KV cache of the transformers engine: rows that decode together, and stores that keep what they grew from.
 
-Each layer has one tensor ``[2 * slots, heads, length, dim]``. Slots 0..R-1, the *rows*, decode together as one
-zero-copy view; so the busy rows are kept dense. Every row is paired with a *store* slot into a *lane*. A chain works in
-one lane: its proposal grows in the row, its current completion stays in the store. After a rejection the part of the
-prefix that the row lacks is copied back; after an acceptance the new tail is copied out. Copying costs about a
-hundredth of prefilling the same tokens (``benchmarks/engine.py``).
+Each layer has one tensor ``[2 * slots, heads, length, dim]``. A *slot* is two of its entries: a *row* in the first
+half, where a request decodes, and a *store* in the second. The busy rows are kept dense, so that they decode together
+as one zero-copy view. A chain works in one slot (in one for each lane, where its requests overlap): its proposal grows
+in the row, its current completion stays in the store. After a rejection the part of the prefix that the row lacks is
+copied back; after an acceptance the new tail is copied out. Copying costs about a hundredth of prefilling the same
+tokens (``benchmarks/engine.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,27 +19,32 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
+from powercut.engines.protocol import Chain, Request
 from powercut.models.libraries import cache_name
 from powercut.trace import IntArray
 
-HEAD_WIDTH = 64
+LIKELY_KEPT = 64
 """How many of the most likely next tokens are kept at each cached position, to draw again there without computing."""
 
 PREFILL_CHUNK = 512
 """Most context tokens in one forward pass, so that activations stay small beside the cache."""
 
 
-class Unsupported(Exception):  # noqa: N818  # the engine catches it and goes the slower way
+class NoSlotsError(Exception):
     """The model's cache cannot be laid out in slots; the text says why."""
 
 
 @dataclass(slots=True)
-class Lane:
-    """A row and its store. ``wanted`` says whether the request that grew the row's last tokens wanted them."""
+class Slot:
+    """A row and its store, and whose they are: the last request's chain and lane.
+
+    ``wanted`` says whether the request that grew the row's last tokens wanted them; ``used`` when the slot was used.
+    """
 
     row: int
     store: int
-    session: Hashable | None = None
+    chain: Chain | None = None
+    lane: int = 0
     busy: bool = False
     wanted: bool = True
     used: int = 0
@@ -91,7 +97,7 @@ class _SlotLayer(CacheLayerMixin):
 class Slots:
     """KV cache of ``2 * slots`` sequences of up to ``length`` tokens for ``model``; all memory is taken here.
 
-    Raises Unsupported where the model keeps anything but plain keys and values of every token.
+    Raises NoSlotsError where the model keeps anything but plain keys and values of every token.
     """
 
     def __init__(self, model: PreTrainedModel, slots: int, length: int) -> None:
@@ -111,98 +117,100 @@ class Slots:
                 for (k_heads, k_dim), (v_heads, v_dim) in shapes
             ]
             self._cache = {cache_name(model): Cache(layers=self._layers)}
-            width = min(HEAD_WIDTH, model.config.get_text_config().vocab_size)
+            width = min(LIKELY_KEPT, model.config.get_text_config().vocab_size)
             # Scores and ids of the most likely next tokens after each cached position; NaN where they are not known.
             scores = torch.promote_types(model.dtype, torch.float32)
-            self._head_scores = torch.full((2 * slots, length, width), torch.nan, dtype=scores, device=self.device)
-            self._head_ids = torch.zeros((2 * slots, length, width), dtype=torch.int32, device=self.device)
+            self._likely_scores = torch.full((2 * slots, length, width), torch.nan, dtype=scores, device=self.device)
+            self._likely_ids = torch.zeros((2 * slots, length, width), dtype=torch.int32, device=self.device)
         self._held = np.zeros((2 * slots, length), dtype=np.int64)
         self._filled = np.zeros(2 * slots, dtype=np.int64)
-        self.lanes = [Lane(row=i, store=slots + i) for i in range(slots)]
+        self.slots = [Slot(row=i, store=slots + i) for i in range(slots)]
         self._clock = 0
 
     @property
     def nbytes(self) -> int:
         """Memory taken, in bytes."""
         tensors = [t for layer in self._layers for t in (layer.keys, layer.values)]
-        return sum(t.numel() * t.element_size() for t in (*tensors, self._head_scores, self._head_ids))
+        return sum(t.numel() * t.element_size() for t in (*tensors, self._likely_scores, self._likely_ids))
 
     def free(self) -> int:
-        """How many lanes are free."""
-        return sum(not lane.busy for lane in self.lanes)
+        """How many slots are free."""
+        return sum(not slot.busy for slot in self.slots)
 
-    def knows(self, session: Hashable | None) -> bool:
-        """Whether a lane is free that the session worked in last."""
-        return self._own(session) is not None
+    def knows(self, request: Request) -> bool:
+        """Whether a slot is free in which the request's chain worked last, in the same lane."""
+        return self._own(request) is not None
 
-    def open(self, context: IntArray, session: Hashable | None) -> tuple[Lane, int]:
-        """Give a lane to ``context`` ``[n]`` with as much of it as any slot holds; returns the lane and that count.
+    def open(self, request: Request) -> tuple[Slot, int]:
+        """Give the request a slot, and its row what any holds of the context; returns the slot and the tokens held.
 
-        The lane is the one the session worked in last, or else the one that has been free for longest.
+        It is the slot in which its chain worked last, or else the one that has been free for longest.
         """
-        idle = (lane for lane in self.lanes if not lane.busy)
-        lane = self._own(session) or min(idle, key=lambda lane: lane.used)
+        context = request.context
+        idle = (slot for slot in self.slots if not slot.busy)
+        slot = self._own(request) or min(idle, key=lambda slot: slot.used)
         shared = self._shared(context)
-        if self._filled[lane.row] > shared[lane.row]:  # what follows is about to be overwritten
-            self._keep(lane)
-            shared[lane.store] = _common(self._held[lane.store, : self._filled[lane.store]], context)
+        if self._filled[slot.row] > shared[slot.row]:  # what follows is about to be overwritten
+            self._keep(slot)
+            shared[slot.store] = _common(self._held[slot.store, : self._filled[slot.store]], context)
         source = int(shared.argmax())
-        if shared[source] > shared[lane.row]:
-            self._copy(source, lane.row, int(shared[lane.row]), int(shared[source]))
-        self._filled[lane.row] = shared[source]
+        if shared[source] > shared[slot.row]:
+            self._copy(source, slot.row, int(shared[slot.row]), int(shared[source]))
+        self._filled[slot.row] = shared[source]
         self._clock += 1
-        lane.session, lane.busy, lane.wanted, lane.used = session, True, True, self._clock
-        return lane, int(shared[source])
+        slot.chain, slot.lane, slot.busy = request.chain, request.lane, True
+        slot.wanted, slot.used = True, self._clock
+        return slot, int(shared[source])
 
-    def rewind(self, lane: Lane, length: int) -> None:
-        """Step back to the first ``length`` tokens of what the lane's row holds."""
-        self._filled[lane.row] = min(self._filled[lane.row], length)
+    def rewind(self, slot: Slot, length: int) -> None:
+        """Step back to the first ``length`` tokens of what the slot's row holds."""
+        self._filled[slot.row] = min(self._filled[slot.row], length)
 
-    def close(self, lane: Lane, context_length: int, wanted: bool) -> None:
-        """Free the lane. Tokens after its context are forgotten if they are not ``wanted``."""
+    def close(self, slot: Slot, context_length: int, wanted: bool) -> None:
+        """Free the slot. Tokens after its context are forgotten if they are not ``wanted``."""
         self._clock += 1
-        lane.busy, lane.wanted, lane.used = False, wanted, self._clock
+        slot.busy, slot.wanted, slot.used = False, wanted, self._clock
         if not wanted:
-            self.rewind(lane, context_length)
+            self.rewind(slot, context_length)
 
-    def forget(self, lane: Lane) -> None:
+    def forget(self, slot: Slot) -> None:
         """Clear a row whose values may be NaN: a masked NaN would spoil whoever uses the row next."""
         for layer in self._layers:
-            layer.keys[lane.row].zero_()
-            layer.values[lane.row].zero_()
-        self._filled[lane.row] = 0
+            layer.keys[slot.row].zero_()
+            layer.values[slot.row].zero_()
+        self._filled[slot.row] = 0
 
-    def head(self, lane: Lane, position: int, width: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def likely(self, slot: Slot, position: int, width: int) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Scores and ids ``[width]`` of the most likely tokens to follow ``position``, if they are known."""
-        if width > self._head_scores.shape[2] or position >= self._filled[lane.row]:
+        if width > self._likely_scores.shape[2] or position >= self._filled[slot.row]:
             return None
-        scores = self._head_scores[lane.row, position, :width]
-        return None if torch.isnan(scores[-1]) else (scores, self._head_ids[lane.row, position, :width].long())
+        scores = self._likely_scores[slot.row, position, :width]
+        return None if torch.isnan(scores[-1]) else (scores, self._likely_ids[slot.row, position, :width].long())
 
-    def remember(self, lanes: Sequence[Lane], scores: torch.Tensor, ids: torch.Tensor) -> None:
-        """Keep the most likely next tokens ``[lanes, K]``, best first, after each lane's last token."""
-        width = min(scores.shape[1], self._head_scores.shape[2])
-        rows = np.array([lane.row for lane in lanes])
+    def remember(self, slots: Sequence[Slot], scores: torch.Tensor, ids: torch.Tensor) -> None:
+        """Keep the most likely next tokens ``[slots, K]``, best first, after each slot's last token."""
+        width = min(scores.shape[1], self._likely_scores.shape[2])
+        rows = np.array([slot.row for slot in slots])
         at = (torch.as_tensor(rows, device=self.device), torch.as_tensor(self._filled[rows] - 1, device=self.device))
-        self._head_scores[(*at, slice(0, width))] = scores[:, :width].to(self._head_scores.dtype)
-        self._head_ids[(*at, slice(0, width))] = ids[:, :width].int()
+        self._likely_scores[(*at, slice(0, width))] = scores[:, :width].to(self._likely_scores.dtype)
+        self._likely_ids[(*at, slice(0, width))] = ids[:, :width].int()
 
     @torch.inference_mode()
-    def prefill(self, lane: Lane, tokens: IntArray) -> None:
-        """Compute keys and values of ``tokens`` behind what the lane's row holds."""
+    def prefill(self, slot: Slot, tokens: IntArray) -> None:
+        """Compute keys and values of ``tokens`` behind what the slot's row holds."""
         for chunk in np.split(tokens, range(PREFILL_CHUNK, len(tokens), PREFILL_CHUNK)):
-            start, end = int(self._filled[lane.row]), int(self._filled[lane.row]) + len(chunk)
+            start, end = int(self._filled[slot.row]), int(self._filled[slot.row]) + len(chunk)
             positions = torch.arange(start, end, device=self.device)[None]
-            self._look(np.array([lane.row]), positions, end)
+            self._look(np.array([slot.row]), positions, end)
             mask = torch.arange(end, device=self.device) <= positions[0][:, None]
             self._forward(self.model.base_model, chunk[None], positions, mask[None, None])
-            self._append(np.array([lane.row]), chunk)
+            self._append(np.array([slot.row]), chunk)
 
     @torch.inference_mode()
-    def decode(self, lanes: Sequence[Lane], tokens: IntArray) -> torch.Tensor:
-        """Feed one token to each busy lane; returns the next-token logits ``[lanes, V]`` in the order of ``lanes``."""
-        self._make_dense(lanes)
-        rows = np.array([lane.row for lane in lanes])
+    def decode(self, slots: Sequence[Slot], tokens: IntArray) -> torch.Tensor:
+        """Feed one token to each busy slot; returns the next-token logits ``[slots, V]`` in the order of ``slots``."""
+        self._make_dense(slots)
+        rows = np.array([slot.row for slot in slots])
         order = np.argsort(rows)
         positions = torch.as_tensor(self._filled[rows[order]], device=self.device)[:, None]
         end = int(self._filled[rows].max()) + 1
@@ -230,47 +238,49 @@ class Slots:
         """Note that ``tokens`` have been computed: several of one row, or one of each row."""
         at = self._filled[rows] + (np.arange(len(tokens)) if len(rows) == 1 else 0)
         self._held[rows, at] = tokens
-        self._head_scores[torch.as_tensor(rows), torch.as_tensor(at)] = torch.nan
+        self._likely_scores[torch.as_tensor(rows), torch.as_tensor(at)] = torch.nan
         self._filled[rows] += len(tokens) // len(rows)
 
-    def _own(self, session: Hashable | None) -> Lane | None:
-        own = (lane for lane in self.lanes if not lane.busy and session is not None and lane.session == session)
-        return next(own, None)
+    def _own(self, request: Request) -> Slot | None:
+        if request.chain is None:
+            return None
+        idle = (slot for slot in self.slots if not slot.busy)
+        return next((slot for slot in idle if slot.chain is request.chain and slot.lane == request.lane), None)
 
     def _shared(self, context: IntArray) -> IntArray:
-        """How many leading tokens each slot has in common with ``context``."""
+        """How many leading tokens each row and store has in common with ``context``."""
         n = min(len(context), self.length)
         same = (self._held[:, :n] == context[:n]) & (np.arange(n) < self._filled[:, None])
         return np.where(same.all(axis=1), n, same.argmin(axis=1)).astype(np.int64)
 
-    def _keep(self, lane: Lane) -> None:
+    def _keep(self, slot: Slot) -> None:
         """Copy the row's content to the store before it is overwritten, if that is where the chain now stands.
 
         It is if its request wanted it, or if it only grew what the store holds.
         """
-        row, store = lane.row, lane.store
+        row, store = slot.row, slot.store
         held = self._held[row, : self._filled[row]]
         common = _common(self._held[store, : self._filled[store]], held)
-        if common < len(held) and (lane.wanted or common == self._filled[store]):
+        if common < len(held) and (slot.wanted or common == self._filled[store]):
             self._copy(row, store, common, len(held))
 
     def _copy(self, source: int, target: int, start: int, end: int) -> None:
-        """Copy positions ``start..end-1`` from slot to slot; the target then holds ``end`` tokens."""
+        """Copy positions ``start..end-1`` from a row or store to another, which then holds ``end`` tokens."""
         for layer in self._layers:
             layer.keys[target, :, start:end] = layer.keys[source, :, start:end]
             layer.values[target, :, start:end] = layer.values[source, :, start:end]
-        for part in (self._head_scores, self._head_ids, self._held):
+        for part in (self._likely_scores, self._likely_ids, self._held):
             part[target, start:end] = part[source, start:end]
         self._filled[target] = end
 
-    def _make_dense(self, lanes: Sequence[Lane]) -> None:
+    def _make_dense(self, slots: Sequence[Slot]) -> None:
         """Move busy rows down so that they are 0..R-1."""
-        gaps = [lane for lane in self.lanes if not lane.busy and lane.row < len(lanes)]
-        high = [lane for lane in lanes if lane.row >= len(lanes)]
-        for gap, lane in zip(gaps, high, strict=True):
+        gaps = [slot for slot in self.slots if not slot.busy and slot.row < len(slots)]
+        high = [slot for slot in slots if slot.row >= len(slots)]
+        for gap, slot in zip(gaps, high, strict=True):
             self._keep(gap)
-            self._copy(lane.row, gap.row, 0, int(self._filled[lane.row]))
-            lane.row, gap.row = gap.row, lane.row
+            self._copy(slot.row, gap.row, 0, int(self._filled[slot.row]))
+            slot.row, gap.row = gap.row, slot.row
             self._filled[gap.row] = 0
 
 
@@ -287,8 +297,8 @@ def _layer_shapes(model: PreTrainedModel) -> list[tuple[tuple[int, int], tuple[i
         out = model(input_ids=torch.zeros((1, 2), dtype=torch.long, device=model.device), use_cache=True)
     cache = out.get(cache_name(model))
     if not isinstance(cache, DynamicCache) or not cache.layers:
-        raise Unsupported(f"{type(model).__name__} keeps no key/value cache")
+        raise NoSlotsError(f"{type(model).__name__} keeps no key/value cache")
     odd = {type(layer).__name__ for layer in cache.layers if type(layer) is not DynamicLayer}
     if odd:
-        raise Unsupported(f"{type(model).__name__} has layers that do not keep every token ({', '.join(sorted(odd))})")
+        raise NoSlotsError(f"{type(model).__name__} has layers that do not keep every token ({', '.join(sorted(odd))})")
     return [((k.shape[1], k.shape[3]), (v.shape[1], v.shape[3])) for k, v in ((c.keys, c.values) for c in cache.layers)]

@@ -2,32 +2,36 @@
 
 Concurrent ``extend`` calls share each forward pass (``batching.py``), and the keys and values of prefixes seen before
 are reused (``slots.py``). The base law, the proposal and the entropy are computed in float64 from the model's logits
-(``next_token.py``).
+(``engines/laws.py``).
 """
 
 from __future__ import annotations
 
 import itertools
+import threading
 import warnings
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from powercut.engines.protocol import KeepGoing, Request, Usage, check_request
-from powercut.engines.stops import StopWatch
+from powercut.engines.sequence import Sequence
 from powercut.engines.transformers.apart import run_apart
 from powercut.engines.transformers.batching import Batch, out_of_memory
 from powercut.engines.transformers.native_cache import NativeCaches
 from powercut.engines.transformers.packed_linear import pack_linears
-from powercut.engines.transformers.slots import Slots, Unsupported
-from powercut.errors import SettingError
+from powercut.engines.transformers.slots import NoSlotsError, Slots
+from powercut.errors import EngineError, SettingError
 from powercut.models.loading import load_model
 from powercut.text import Text, TokenizerText
 from powercut.trace import Trace
 
 DEFAULT_LENGTH = 4096
+CLOSED = "this engine is closed: load the model again"
 
 
 class TransformersEngine:
@@ -44,7 +48,7 @@ class TransformersEngine:
     def __init__(
         self,
         model: PreTrainedModel,
-        text: Text | None = None,
+        text: TokenizerText | None = None,
         *,
         stop_tokens: Collection[int] = (),
         slots: int = 16,
@@ -62,15 +66,22 @@ class TransformersEngine:
                 f"context_length must be from 2 to {longest}, the model's maximum (got {context_length})"
             )
         self.name = name
-        self.text = text
-        self.model = model
+        self.text: Text | None = text
+        self._decode_now = None if text is None else text.decode_now
+        self.model: Any = model
         self.stop_tokens = frozenset(stop_tokens)
         self.concurrency = slots
         self.context_length = context_length
         self.vocab_size = int(config.vocab_size)
         self.usage = Usage()
-        self._cache = run_apart(_make_cache, model, slots, context_length)
-        self._batch = Batch(self._cache, self.usage)
+        self._cache: Any = run_apart(_make_cache, model, slots, context_length)
+        self.cache_bytes: int = self._cache.nbytes
+        """Memory allocated for cached tokens, in bytes."""
+        self._about = self._line()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="powercut-decode")
+        self._batch: Batch | None = None  # of the event loop that asked last
+        self._closed = False
+        self._lock = threading.Lock()  # of the two above: callers may be in several threads
 
     @classmethod
     def load(
@@ -94,17 +105,15 @@ class TransformersEngine:
         return cls(loaded.model, text, stop_tokens=stops, slots=slots, context_length=context_length, name=loaded.name)
 
     @property
-    def cache_bytes(self) -> int:
-        """Memory allocated for cached tokens, in bytes."""
-        return self._cache.nbytes
-
-    @property
     def idle(self) -> int:
         """How many more requests could join the batch."""
-        return max(0, self.concurrency - len(self._batch))
+        return max(0, self.concurrency - len(self._batch or ()))
 
     def describe(self) -> str:
         """One line: the model, where it runs, and the memory its cache takes."""
+        return self._about
+
+    def _line(self) -> str:
         tensors = itertools.chain(self.model.parameters(), self.model.buffers())
         weights = sum(t.numel() * t.element_size() for t in tensors)
         dtype = str(self.model.dtype).removeprefix("torch.")
@@ -115,19 +124,52 @@ class TransformersEngine:
 
     def check(self, request: Request) -> None:
         """Raise SettingError if ``request`` cannot fit, or asks for what this model does not have."""
-        check_request(request, text=self.text, context_length=self.context_length, vocab_size=self.vocab_size)
+        check_request(
+            request,
+            reads_text=self.text is not None,
+            context_length=self.context_length,
+            vocab_size=self.vocab_size,
+        )
 
     async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
         """Draw tokens until a stop, ``max_new_tokens``, or ``keep_going`` returning False (see ``Engine.extend``)."""
         self.check(request)
-        return await self._batch.serve(request, keep_going, StopWatch(request, self.stop_tokens, self.text))
+        with self._lock:
+            batch = self._batch_here()
+            member = batch.join(Sequence(request, keep_going, self.stop_tokens, self._decode_now))
+        return await batch.outcome(member)
+
+    def _batch_here(self) -> Batch:
+        """The batch of this event loop. The last one's must be idle, or its loop stopped in the middle."""
+        if self._closed:
+            raise EngineError(CLOSED)
+        if self._batch is None or not self._batch.here:
+            if self._batch is not None:
+                if self._batch.at_work:
+                    raise EngineError(
+                        "this engine is at work in another event loop: wait for it, or load a second engine"
+                    )
+                self._batch.abandon("this engine went on in another event loop")
+            self._batch = Batch(self._cache, self.usage, self._thread)
+        return self._batch
+
+    async def aclose(self) -> None:
+        """Give back the memory of model and cache, and the thread. Requests that still run fail."""
+        with self._lock:
+            batch, self._batch, self._closed = self._batch, None, True
+        if batch is not None:
+            await batch.end(CLOSED)
+        self._thread.shutdown()
+        self._cache = self.model = None
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # torch would keep it for itself
 
 
 def _make_cache(model: PreTrainedModel, slots: int, length: int) -> Slots | NativeCaches:
     try:
         _check_slots(model)
         return Slots(model, slots, length)
-    except Unsupported as reason:
+    except NoSlotsError as reason:
         warnings.warn(f"{reason}: decoding one request at a time, without prefix reuse", stacklevel=3)
         return NativeCaches(model, slots)
     except (MemoryError, RuntimeError) as error:
@@ -139,19 +181,19 @@ def _make_cache(model: PreTrainedModel, slots: int, length: int) -> Slots | Nati
 
 
 def _check_slots(model: PreTrainedModel) -> None:
-    """Raise Unsupported unless slots give the logits that the model gives without them."""
+    """Raise NoSlotsError unless slots give the logits that the model gives without them."""
     vocab = model.config.get_text_config().vocab_size
     tokens = np.array([1, 3, 2, 5, 4, 7]) % vocab
     with torch.inference_mode():
         want = model(input_ids=torch.as_tensor(tokens, device=model.device)[None]).logits[0, -1].double()
     slots = Slots(model, slots=2, length=8)
-    lanes = [slots.open(tokens, object())[0] for _ in range(2)]
-    slots.prefill(lanes[0], tokens[:2])
-    slots.prefill(lanes[1], tokens[:5])
-    slots.decode(lanes, tokens[[2, 0]])  # the second row takes a wrong token,
-    slots.rewind(lanes[1], 5)  # and steps back
-    got = slots.decode(lanes, tokens[[3, 5]])[1].double()
+    first, second = (slots.open(Request(tokens, 1))[0] for _ in range(2))
+    slots.prefill(first, tokens[:2])
+    slots.prefill(second, tokens[:5])
+    slots.decode([first, second], tokens[[2, 0]])  # the second row takes a wrong token,
+    slots.rewind(second, 5)  # and steps back
+    got = slots.decode([first, second], tokens[[3, 5]])[1].double()
     error = (got - want).abs().max() / want.abs().max()
     tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
     if not error <= tolerance:
-        raise Unsupported(f"{type(model).__name__} gives other logits with slots (relative difference {error:.1e})")
+        raise NoSlotsError(f"{type(model).__name__} gives other logits with slots (relative difference {error:.1e})")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
-import multiprocessing
+import inspect
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from powercut.engines.background import BackgroundLoop
@@ -20,8 +21,8 @@ INSTALL = "pip install 'powercut[vllm]' (on a machine without a GPU: pip install
 ALIASES = {"slots": "max_num_seqs", "concurrency": "max_num_seqs", "context_length": "max_model_len"}
 """Our names of vLLM's options: those that other engines have too."""
 
-RAW = ("raw_logprobs", "raw_logits")
-"""Values of ``logprobs_mode`` that give the base model's law: before temperature and truncation."""
+RAW = "raw_logprobs"
+"""The ``logprobs_mode`` that gives the base model's law: before temperature and truncation, and normalised."""
 
 TEMPERATURES = (0.01, 2.0)
 """vLLM raises lower temperatures to the first, and refuses those above the second."""
@@ -38,8 +39,8 @@ _ENVIRONMENT = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
-    """What a vLLM engine can serve: tokens a request, log-probabilities a token, requests at once on each rank."""
+class Capacity:
+    """What a vLLM can serve: tokens a request, log-probabilities a token, requests at once on each of its ranks."""
 
     context_length: int
     vocab_size: int
@@ -65,11 +66,19 @@ def library(module: str) -> Any:
 
 
 def check_main_guard() -> None:
-    """Raise EngineError in a process that vLLM has started and that is about to start vLLM again."""
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise EngineError(
-            'vLLM starts processes that import this script once more: put what it runs under if __name__ == "__main__":'
-        )
+    """Raise EngineError in a process that vLLM has started and that is about to start vLLM again.
+
+    Such a process runs the script once more, as the module ``__mp_main__`` (see "Safe importing of main module" in the
+    documentation of multiprocessing).
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
+            raise EngineError(
+                "vLLM starts processes that import this script once more: put what it runs under "
+                'if __name__ == "__main__":'
+            )
+        frame = frame.f_back
 
 
 def resolve_options(options: Mapping[str, Any], known: Collection[str], *, cpu: bool, memory: int) -> dict[str, Any]:
@@ -94,9 +103,9 @@ def resolve_options(options: Mapping[str, Any], known: Collection[str], *, cpu: 
             ours = next(alias for alias in options if ALIASES.get(alias) == name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise SettingError(f"{ours} must be a whole number of at least 1 (got {value!r})")
-    mode = resolved.setdefault("logprobs_mode", RAW[0])
-    if mode not in RAW:
-        raise SettingError(f"logprobs_mode must be {' or '.join(RAW)} (got {mode!r}): the base model's law is needed")
+    mode = resolved.setdefault("logprobs_mode", RAW)
+    if mode != RAW:
+        raise SettingError(f"logprobs_mode must be {RAW} (got {mode!r}): the base model's law is needed")
     defaults: dict[str, Any] = {"max_logprobs": 1024, "disable_log_stats": True, "use_tqdm_on_load": False}
     if cpu:
         defaults |= _cpu_defaults(resolved, memory)
@@ -155,8 +164,8 @@ def decode_error(error: BaseException, *, cpu: bool) -> PowercutError:
 
 def start(
     background: BackgroundLoop, model: str | None, options: Mapping[str, Any]
-) -> tuple[Any, Limits, dict[str, Any]]:
-    """Start an AsyncLLM in ``background``: it, its limits, and the engine's text, stop_tokens, name and about.
+) -> tuple[Any, Capacity, dict[str, Any]]:
+    """Start an AsyncLLM in ``background``: it, its capacity, and the engine's text, stop_tokens, name and about.
 
     Raises EngineError and SettingError as ``VllmEngine.load`` does.
     """
@@ -180,21 +189,36 @@ def start(
         raise start_error(error, cpu=cpu) from error
 
 
+def shut_down(llm: Any, background: BackgroundLoop) -> None:
+    """End what ``start`` started; waits at most 40 seconds."""
+
+    async def end() -> None:
+        llm.shutdown()
+
+    with suppress(Exception):  # it has died already, or hangs; its processes are daemons, and end with this one
+        background.submit(end()).result(timeout=30)
+    with suppress(AttributeError):
+        # Its __del__ shuts down once more, when Python may have ended half way; nothing public tells it not to.
+        llm.shutdown = lambda timeout=None: None
+    background.close()
+
+
 def _find(model: str | None) -> tuple[str, str]:
     """The model's name for people, and for vLLM."""
     if model is not None and "://" in model:
         return model, model  # vLLM reads from object stores too
-    from powercut.models.loading import bundled_folder, find_model  # transformers comes with vLLM
+    from powercut.models.converting import bundled_folder
+    from powercut.models.finding import find_model  # transformers comes with vLLM
 
     name, source, _ = find_model(model)
     return name, source or str(bundled_folder())
 
 
-def _described(llm: Any, name: str, cpu: bool) -> tuple[Limits, dict[str, Any]]:
+def _described(llm: Any, name: str, cpu: bool) -> tuple[Capacity, dict[str, Any]]:
     config = llm.vllm_config
     model, cache = config.model_config, config.cache_config
     vocab_size = int(model.get_vocab_size())
-    limits = Limits(
+    capacity = Capacity(
         context_length=int(model.max_model_len),
         vocab_size=vocab_size,
         max_logprobs=vocab_size if model.max_logprobs < 0 else int(model.max_logprobs),
@@ -206,10 +230,10 @@ def _described(llm: Any, name: str, cpu: bool) -> tuple[Limits, dict[str, Any]]:
     dtype = str(model.dtype).removeprefix("torch.")
     about = (
         f" (vLLM {library('vllm').__version__}) on {'the CPU' if cpu else 'GPUs'} in {dtype}: "
-        f"{limits.slots * limits.ranks} requests at once, of at most {limits.context_length} tokens each, "
+        f"{capacity.slots * capacity.ranks} requests at once, of at most {capacity.context_length} tokens each, "
         f"cache for {(cache.num_gpu_blocks or 0) * cache.block_size} tokens"
     )
-    return limits, {
+    return capacity, {
         "text": None if tokenizer is None else TokenizerText(tokenizer),
         "stop_tokens": _stop_tokens(model, tokenizer),
         "name": f"vllm:{name}",

@@ -1,55 +1,46 @@
-"""vLLM's outputs on their way to the requests that await them: between event loops, and from rows to traces."""
+"""vLLM's outputs on their way to the requests that await them: between event loops, and from rows to laws."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from powercut.engines.protocol import KeepGoing, Request
-from powercut.engines.stops import StopWatch
-from powercut.engines.top_k import trace_from_top_k
-from powercut.errors import EngineError
+from powercut.engines.laws import check_rows, padded_rows, top_k_laws, whole_numbers
+from powercut.engines.protocol import Request
+from powercut.engines.sequence import Sequence
+from powercut.errors import EngineError, PowercutError, one_line
 from powercut.trace import FloatArray, IntArray, Trace
 
 ENDED = ("stop", "length")
 """vLLM's reasons for the end of a request that has got what it asked for."""
 
+Piece = tuple[IntArray, FloatArray]
+"""Tokens ``[n]`` and their laws ``[3, n]``."""
 
-class Decode:
-    """One request on its way, called ``name`` in vLLM. All but ``prefilled`` is set in the caller's event loop."""
 
-    def __init__(self, name: str, request: Request, keep_going: KeepGoing | None, watch: StopWatch) -> None:
-        self.name, self.request = name, request
+class Ticket:
+    """A sequence that vLLM works on under ``name``, and the ``result`` that its caller awaits in ``loop``."""
+
+    def __init__(self, name: str, sequence: Sequence) -> None:
+        self.name, self.sequence = name, sequence
         self.loop = asyncio.get_running_loop()
         self.result: asyncio.Future[Trace] = self.loop.create_future()
-        self.prefilled: int | None = None
-        self.wanted = True
-        self._keep_going, self._watch = keep_going, watch
-        self._pieces: list[Trace] = []
 
-    def take(self, piece: Trace, ending: str | None) -> None:
+    def take(self, piece: Piece, ending: str | None) -> None:
         """Take in new tokens; ``ending`` is vLLM's reason if it has ended the request, else None."""
         if self.result.done():
             return
-        for i, token in enumerate(piece.tokens.tolist()):
-            if self._watch.completes(token):  # vLLM is not told of stop strings, and may be some tokens past one
-                piece = dataclasses.replace(piece[: i + 1], finished=True)
-                break
-        if len(piece):
-            self._pieces.append(piece)
-            if self.wanted and self._keep_going is not None:
-                self.wanted = bool(self._keep_going(piece))
-        if self.wanted and ending is not None and ending not in ENDED and not piece.finished:
+        sequence = self.sequence
+        sequence.take(*piece)  # vLLM is not told of stop strings, and may be some tokens past one
+        if sequence.wanted and not sequence.finished and ending is not None and ending not in ENDED:
             raise EngineError(f"vLLM ended a request by itself ({ending})")
-        if ending is not None or piece.finished:
-            trace = Trace.join(self._pieces)
-            self.result.set_result(dataclasses.replace(trace, prefilled=self.prefilled or 0))
+        if ending is not None or sequence.finished:
+            self.result.set_result(sequence.trace())
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""
@@ -60,98 +51,117 @@ class Decode:
 class Mailbox:
     """Brings outputs from vLLM's event loop into that of their requests, which is woken once for many of them.
 
-    ``abort`` is called there with each request that is no longer wanted and that vLLM still works on.
+    ``abort`` is called there with each request of which no more is wanted and that vLLM still works on.
     """
 
-    def __init__(self, abort: Callable[[Decode], None]) -> None:
+    def __init__(self, abort: Callable[[Ticket], None]) -> None:
         self._abort = abort
-        self._posted: deque[tuple[Decode, Any]] = deque()
+        self._posted: deque[tuple[Ticket, Any]] = deque()
         self._woken = False
 
-    def post(self, decode: Decode, output: Any) -> None:
+    def post(self, ticket: Ticket, output: Any) -> None:
         """Send a RequestOutput, or an exception. Called in vLLM's thread."""
-        self._posted.append((decode, output))
+        self._posted.append((ticket, output))
         if not self._woken:  # read after the append: if it is set, the drain that is still to come sees the output
             self._woken = True
             try:
-                decode.loop.call_soon_threadsafe(self._drain)
+                ticket.loop.call_soon_threadsafe(self._drain)
             except RuntimeError:  # that loop is closed: nobody waits there any more
                 self._posted.clear()
 
     def _drain(self) -> None:
         self._woken = False
         batch = [self._posted.popleft() for _ in range(len(self._posted))]
-        outputs = [(decode, output) for decode, output in batch if not isinstance(output, BaseException)]
-        pieces = iter(traces_of([(decode.request, output.outputs[0]) for decode, output in outputs]))
-        for decode, output in batch:
-            if isinstance(output, BaseException):
-                decode.fail(output)
-                continue
-            piece, was_wanted = next(pieces), decode.wanted
+        outputs = [(ticket.sequence.request, output) for ticket, output in batch if not _is_error(output)]
+        pieces = iter(laws_of(outputs))
+        for ticket, output in batch:
+            piece = output if _is_error(output) else next(pieces)
             try:
-                if isinstance(piece, EngineError):
+                if isinstance(piece, BaseException):
                     raise piece
-                decode.take(piece, output.outputs[0].finish_reason if output.finished else None)
-            except Exception as error:
-                decode.fail(error)
-            if was_wanted and not decode.wanted and not decode.result.done():
-                self._abort(decode)
+                was_wanted = ticket.sequence.wanted
+                ticket.take(piece, output.outputs[0].finish_reason if output.finished else None)
+                if was_wanted and not ticket.sequence.wanted and not ticket.result.done():
+                    self._abort(ticket)
+            except (Exception, asyncio.CancelledError) as error:  # it ends its own request, and no other
+                ticket.fail(error)
 
 
-def traces_of(pieces: Sequence[tuple[Request, Any]]) -> list[Trace | EngineError]:
-    """The trace of each CompletionOutput, or why it has none; requests with the same settings are computed together."""
+def _is_error(output: Any) -> bool:
+    return isinstance(output, BaseException)
+
+
+def laws_of(outputs: list[tuple[Request, Any]]) -> list[Piece | EngineError]:
+    """Tokens and laws of each RequestOutput, or why it has none; requests with the same settings are taken together."""
     groups: dict[tuple[int, float], list[int]] = defaultdict(list)
-    for i, (request, _) in enumerate(pieces):
+    for i, (request, _) in enumerate(outputs):
         groups[request.top_k or 0, request.temperature].append(i)
-    traces: list[Trace | EngineError] = [Trace.empty()] * len(pieces)
+    pieces: list[Piece | EngineError] = [EngineError("not yet computed")] * len(outputs)
     for (top_k, temperature), members in groups.items():
-        outputs = [pieces[i][1] for i in members]
         try:
-            joined = _joined(outputs, top_k, temperature)
-        except EngineError as error:
+            joined = _joined([outputs[i][1].outputs[0] for i in members], top_k, temperature)
+        except Exception as error:
             # The fault is one request's; the others go on.
-            alone = len(members) == 1
             for i in members:
-                traces[i] = error if alone else traces_of([pieces[i]])[0]
+                pieces[i] = _worded(error) if len(members) == 1 else laws_of([outputs[i]])[0]
             continue
         start = 0
-        for i, output in zip(members, outputs, strict=True):
-            end = start + len(output.token_ids)
-            traces[i] = joined[start:end]
+        for i in members:
+            end = start + len(outputs[i][1].outputs[0].token_ids)
+            pieces[i] = joined[0][start:end], joined[1][:, start:end]
             start = end
-    return traces
+    return pieces
 
 
-def _joined(outputs: Sequence[Any], top_k: int, temperature: float) -> Trace:
-    """All tokens of ``outputs``, one after the other."""
-    flat = itertools.chain.from_iterable
-    tokens = np.fromiter(flat(output.token_ids for output in outputs), np.int64)
-    if not len(tokens):
-        return Trace.empty()
+def _worded(error: Exception) -> EngineError:
+    if isinstance(error, EngineError):
+        return error
+    assert not isinstance(error, PowercutError)
+    return EngineError(f"vLLM's output cannot be read ({type(error).__name__}: {one_line(error)})")
+
+
+def _joined(outputs: list[Any], top_k: int, temperature: float) -> Piece:
+    """All tokens of ``outputs``, one after the other, and their laws."""
+    tokens, ids, logprobs = _rows(outputs)
+    return tokens, top_k_laws(tokens, ids, logprobs, top_k=top_k, temperature=temperature)
+
+
+def first_row(output: Any, top_k: int) -> dict[int, float]:
+    """Log-probabilities of the most likely values of a CompletionOutput's first token; EngineError if it has no law."""
+    _, ids, logprobs = _rows([output])
+    check_rows(ids[:1], logprobs[:1], top_k)
+    return {token: value for token, value in zip(ids[0].tolist(), logprobs[0].tolist(), strict=True) if token >= 0}
+
+
+def _rows(outputs: list[Any]) -> tuple[IntArray, IntArray, FloatArray]:
+    """Tokens ``[n]`` with their rows' ids and log-probabilities ``[n, K]``."""
+    tokens = whole_numbers(_chained(output.token_ids for output in outputs))
     rows = [output.logprobs for output in outputs if len(output.token_ids)]
     if any(row is None for row in rows):
         raise EngineError("vLLM returned a token without log-probabilities")
-    ids = np.fromiter(flat(row.token_ids for row in rows), np.int64)
-    logprobs = np.fromiter(flat(row.logprobs for row in rows), np.float64)
-    ends = np.fromiter(flat(row.end_indices for row in rows), np.int64)
-    starts = np.fromiter(flat(row.start_indices for row in rows), np.int64)
-    entries = top_entries(tokens, ends - starts, ids, logprobs)
-    return trace_from_top_k(tokens, *entries, top_k=top_k, temperature=temperature)
+    widths = np.array(_chained(row.end_indices for row in rows), np.int64)
+    widths -= np.array(_chained(row.start_indices for row in rows), np.int64)
+    entries = _chained(row.token_ids for row in rows), _chained(row.logprobs for row in rows)
+    return tokens, *rows_drawn_first(tokens, widths, *entries)
 
 
-def top_entries(tokens: IntArray, widths: IntArray, ids: IntArray, logprobs: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Flat log-probabilities, ``widths`` entries a token, as two ``[n, width]`` arrays; -1 and -inf where none is.
+def _chained(lists: Any) -> list[Any]:
+    return list(itertools.chain.from_iterable(lists))
 
-    vLLM's rows are the token drawn, then the K most likely, the token drawn among them once more; but where it has
-    joined two deltas, that copy is gone. The first of two is struck out (-inf), lest the token count twice.
 
-    Raises EngineError if there is not one row for each token.
+def rows_drawn_first(
+    tokens: IntArray, widths: IntArray, ids: list[Any], logprobs: list[Any]
+) -> tuple[IntArray, FloatArray]:
+    """vLLM's flat rows, ``widths`` entries a token, as two ``[n, widest]`` arrays; id -1 where none is.
+
+    Its rows are the token drawn, then the K most likely, the token drawn among them once more; but where it has joined
+    two deltas, that copy is gone. The first of two is struck out, so that the token counts once.
+
+    Raises EngineError if there is not one row for each token, and as ``padded_rows`` does.
     """
-    if len(widths) != len(tokens) or widths.sum() != len(ids):
+    if len(widths) != len(tokens):
         raise EngineError("vLLM returned log-probabilities that do not match its tokens")
-    filled = np.arange(widths.max()) < widths[:, None]
-    all_ids, all_logprobs = np.full(filled.shape, -1), np.full(filled.shape, -np.inf)
-    all_ids[filled], all_logprobs[filled] = ids, logprobs
+    all_ids, values = padded_rows(widths, ids, logprobs)
     twice = (all_ids[:, 1:] == tokens[:, None]).any(axis=1)
-    all_logprobs[twice, 0] = -np.inf
-    return all_ids, all_logprobs
+    all_ids[:, :1][twice] = -1
+    return all_ids, values

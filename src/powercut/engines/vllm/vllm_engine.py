@@ -1,7 +1,7 @@
 """The vllm engine: an unpatched vLLM beside this process, token ids in, raw top-k log-probabilities out.
 
 vLLM's AsyncLLM lives in one event loop, in a thread of its own. ``extend`` may be called from any loop: outputs travel
-there in batches, are turned into traces all at once (``outputs.py``), and ``keep_going`` is called there, in the
+there in batches, are turned into laws all at once (``mailbox.py``), and ``keep_going`` is called there, in the
 caller's thread. vLLM schedules the requests, caches prefixes and draws the tokens; each request brings its seed. Tokens
 follow from the request alone as far as vLLM's arithmetic does not depend on the batch.
 """
@@ -14,50 +14,57 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Collection
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from powercut.engines.background import BackgroundLoop
-from powercut.engines.pins import Pins
-from powercut.engines.protocol import KeepGoing, Request, Usage, check_request
-from powercut.engines.stops import StopWatch
-from powercut.engines.vllm.launch import TEMPERATURES, Limits, check_main_guard, decode_error, sampling_params, start
-from powercut.engines.vllm.mailbox import Decode, Mailbox
+from powercut.engines.protocol import Chain, KeepGoing, Request, Usage, check_request
+from powercut.engines.sequence import Sequence
+from powercut.engines.vllm.launch import (
+    TEMPERATURES,
+    Capacity,
+    check_main_guard,
+    decode_error,
+    sampling_params,
+    shut_down,
+    start,
+)
+from powercut.engines.vllm.mailbox import Mailbox, Ticket, first_row
 from powercut.errors import EngineError, SettingError
-from powercut.text import Text
+from powercut.text import TokenizerText
 from powercut.trace import Trace
 
 
 class VllmEngine:
     """Serves requests with ``llm``, a vLLM ``AsyncLLM`` that lives in ``background``; ``load`` makes both.
 
-    ``close`` ends vLLM's processes; so does the end of the program, and of the last reference to the engine.
+    ``aclose`` ends vLLM's processes; so does the end of the program, and of the last reference to the engine.
     """
 
     def __init__(
         self,
         llm: Any,
         background: BackgroundLoop,
-        limits: Limits,
+        capacity: Capacity,
         *,
-        text: Text | None = None,
+        text: TokenizerText | None = None,
         stop_tokens: Collection[int] = (),
         name: str = "vllm",
         about: str = "",
     ) -> None:
-        self.name, self.text, self.limits = name, text, limits
+        self.name, self.text, self.capacity = name, text, capacity
         self.stop_tokens = frozenset(stop_tokens)
-        self.concurrency = limits.slots * limits.ranks
+        self.concurrency = capacity.slots * capacity.ranks
         self.usage = Usage()
         self._llm, self._background, self._about = llm, background, about
         self._ids = itertools.count()
-        self._ranks: Pins[int] = Pins()  # data-parallel ranks by chain
+        # A chain stays on one data-parallel rank, where its prefixes are cached.
+        self._ranks: weakref.WeakKeyDictionary[Chain, int] = weakref.WeakKeyDictionary()
         self._active: Counter[int] = Counter()  # requests by rank
         self._mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()  # of the three above: callers may be in several threads
-        self._shut_down = weakref.finalize(self, _shut_down, llm, background)
+        self._shut_down = weakref.finalize(self, shut_down, llm, background)
 
     @classmethod
     def load(cls, model: str | None = None, /, **options: Any) -> VllmEngine:
@@ -74,15 +81,15 @@ class VllmEngine:
         check_main_guard()
         background = BackgroundLoop("powercut-vllm")
         try:
-            llm, limits, described = start(background, model, options)
+            llm, capacity, described = start(background, model, options)
         except BaseException:
             background.close()
             raise
-        engine = cls(llm, background, limits, **described)
+        engine = cls(llm, background, capacity, **described)
         try:
             engine.probe()
         except BaseException:
-            engine.close()
+            engine._shut_down()
             raise
         return engine
 
@@ -95,24 +102,20 @@ class VllmEngine:
         """One line: the model, where it runs, and the room in its cache."""
         return f"{self.name}{self._about}"
 
-    def close(self) -> None:
-        """End vLLM and free its memory. Requests that still run fail with EngineError."""
-        self._shut_down()
-
     def check(self, request: Request) -> None:
         """Raise SettingError if ``request`` cannot fit, or asks for what vLLM does not give."""
-        limits = self.limits
+        capacity = self.capacity
         check_request(
             request,
-            text=self.text,
-            context_length=limits.context_length,
-            vocab_size=limits.vocab_size,
+            reads_text=self.text is not None,
+            context_length=capacity.context_length,
+            vocab_size=capacity.vocab_size,
             whole_vocabulary=False,
             temperatures=TEMPERATURES,
         )
-        if request.top_k is not None and request.top_k > limits.max_logprobs:
+        if request.top_k is not None and request.top_k > capacity.max_logprobs:
             raise SettingError(
-                f"top_k={request.top_k} exceeds max_logprobs={limits.max_logprobs} of this vllm engine: lower it, or "
+                f"top_k={request.top_k} exceeds max_logprobs={capacity.max_logprobs} of this vllm engine: lower it, or "
                 f"load with max_logprobs={request.top_k}"
             )
 
@@ -121,61 +124,72 @@ class VllmEngine:
         self.check(request)
         if not self._shut_down.alive:
             raise EngineError("this vllm engine is closed: load it again")
-        params = sampling_params(request, self.stop_tokens)
-        watch = StopWatch(request, self.stop_tokens, self.text)
-        decode = Decode(f"powercut-{next(self._ids)}", request, keep_going, watch)
+        sequence = Sequence(request, keep_going, self.stop_tokens, None if self.text is None else self.text.decode_now)
+        ticket = Ticket(f"powercut-{next(self._ids)}", sequence)
         with self._lock:
-            rank = self._ranks.get(request.session)
-            if rank is None:  # a new chain's is the idlest
-                rank = min(range(self.limits.ranks), key=lambda r: self._active[r])
-            self._ranks.put(request.session, rank)
+            rank = self._rank_of(request.chain)
             self._active[rank] += 1
-            mailbox = self._mailboxes.get(decode.loop)
+            mailbox = self._mailboxes.get(ticket.loop)
             if mailbox is None:
-                mailbox = self._mailboxes[decode.loop] = Mailbox(self._abort)
+                mailbox = self._mailboxes[ticket.loop] = Mailbox(self._abort)
         try:
-            stream = self._background.submit(self._stream(decode, params, rank, mailbox))
+            stream = self._background.submit(self._stream(ticket, rank, mailbox))
             try:
-                return await decode.result
+                return await ticket.result
             finally:
                 stream.cancel()  # where it has not ended, vLLM drops the request
         finally:
             with self._lock:
                 self._active[rank] -= 1
+            sequence.close()
 
-    async def _stream(self, decode: Decode, params: Any, rank: int, mailbox: Mailbox) -> None:
+    async def aclose(self) -> None:
+        """End vLLM and free its memory, within a minute. Requests that still run fail with EngineError."""
+        await asyncio.to_thread(self._shut_down)
+
+    def _rank_of(self, chain: Chain | None) -> int:
+        """The chain's rank; a new chain's is the idlest."""
+        rank = None if chain is None else self._ranks.get(chain)
+        if rank is None:
+            rank = min(range(self.capacity.ranks), key=lambda r: self._active[r])
+            if chain is not None:
+                self._ranks[chain] = rank
+        return rank
+
+    async def _stream(self, ticket: Ticket, rank: int, mailbox: Mailbox) -> None:
         """Send on what vLLM streams, and count it. Runs in vLLM's event loop."""
-        context = decode.request.context
-        pinned = {"data_parallel_rank": rank} if self.limits.ranks > 1 else {}
-        outputs = self._llm.generate(_prompt(decode.request), params, decode.name, **pinned)
+        request, started = ticket.sequence.request, False
+        pinned = {"data_parallel_rank": rank} if self.capacity.ranks > 1 else {}
         try:
-            async for output in outputs:
-                if decode.prefilled is None:
-                    decode.prefilled = len(context) - (output.num_cached_tokens or 0)
-                    self.usage.prefilled += decode.prefilled
-                    self.usage.reused += len(context) - decode.prefilled
+            params = sampling_params(request, self.stop_tokens)
+            async for output in self._llm.generate(_prompt(request), params, ticket.name, **pinned):
+                if not started:
+                    started, context = True, len(request.context)
+                    ticket.sequence.prefilled = context - (output.num_cached_tokens or 0)
+                    self.usage.prefilled += ticket.sequence.prefilled
+                    self.usage.reused += context - ticket.sequence.prefilled
                 self.usage.decoded += len(output.outputs[0].token_ids)
-                mailbox.post(decode, output)
+                mailbox.post(ticket, output)
         except asyncio.CancelledError:
-            mailbox.post(decode, EngineError("this vllm engine was closed while it decoded"))
+            mailbox.post(ticket, EngineError("this vllm engine was closed while it decoded"))
             raise
         except Exception as error:
-            mailbox.post(decode, decode_error(error, cpu=self.limits.cpu))
+            mailbox.post(ticket, decode_error(error, cpu=self.capacity.cpu))
 
-    def _abort(self, decode: Decode) -> None:
+    def _abort(self, ticket: Ticket) -> None:
         """Have vLLM drop a request. What it has ready by now still comes, then the end: every token is counted."""
-        self._background.submit(self._llm.abort(decode.name))
+        self._background.submit(self._llm.abort(ticket.name))
 
     def probe(self) -> None:
-        """Raise EngineError unless vLLM's log-probabilities are raw: the same at two temperatures."""
-        limits = self.limits
+        """Raise EngineError unless vLLM's log-probabilities are raw: a law's, and the same at two temperatures."""
+        capacity = self.capacity
         laws = []
         for temperature in (1.0, 0.1):
             request = Request(
-                context=np.arange(1, 4) % limits.vocab_size,
+                context=np.arange(1, 4) % capacity.vocab_size,
                 max_new_tokens=1,
                 temperature=temperature,
-                top_k=min(8, limits.vocab_size, limits.max_logprobs),
+                top_k=min(8, capacity.vocab_size, capacity.max_logprobs),
             )
             laws.append(self._background.run(self._first_law(request)))
         shared = sorted(laws[0].keys() & laws[1].keys(), key=lambda token: -laws[0][token])
@@ -187,15 +201,15 @@ class VllmEngine:
             )
 
     async def _first_law(self, request: Request) -> dict[int, float]:
-        """Log-probabilities of the first token's most likely values."""
-        law: dict[int, float] = {}
+        """Log-probabilities of the first token's most likely values. Raises EngineError for what cannot be such."""
         params, name = sampling_params(request, ()), f"probe-{next(self._ids)}"
+        law: dict[int, float] = {}
         try:
             async for output in self._llm.generate(_prompt(request), params, name):
-                if (rows := output.outputs[0].logprobs) is not None:
-                    law.update(zip(rows.token_ids, rows.logprobs, strict=True))
+                if output.outputs[0].logprobs is not None:
+                    law |= first_row(output.outputs[0], request.top_k or 1)
         except Exception as error:
-            raise decode_error(error, cpu=self.limits.cpu) from error
+            raise decode_error(error, cpu=self.capacity.cpu) from error
         if not law:
             raise EngineError("vLLM gave no log-probabilities: load with a max_logprobs of at least top_k")
         return law
@@ -204,18 +218,3 @@ class VllmEngine:
 def _prompt(request: Request) -> dict[str, Any]:
     """The context as vLLM's TokensInput: what its renderer makes of a prompt, so that it has nothing left to do."""
     return {"type": "token", "prompt_token_ids": request.context.tolist()}
-
-
-def _shut_down(llm: Any, background: BackgroundLoop) -> None:
-    async def shut_down() -> None:
-        llm.shutdown()
-
-    with suppress(Exception):  # it has died already, or hangs; its processes are daemons, and end with this one
-        background.submit(shut_down()).result(timeout=30)
-    with suppress(AttributeError):
-        llm.shutdown = _nothing  # its __del__ shuts down once more, when Python may have ended half way
-    background.close()
-
-
-def _nothing(timeout: float | None = None) -> None:
-    """Nothing."""

@@ -1,4 +1,4 @@
-"""The next-token law against its definition, with numpy and torch; and what a draw may never give."""
+"""The next-token law against its definition, with numpy and torch; what a draw may never give; rows of servers."""
 
 import math
 
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from powercut.engines.next_token import draw, next_token_law
+from powercut.engines.laws import check_rows, draw, next_token_law, top_k_laws
+from powercut.errors import EngineError
 
 LAST = math.nextafter(1, 0)
 """The largest number below 1 that a generator can give."""
@@ -160,3 +161,113 @@ def test_a_draw_inverts_the_distribution(xp):
         logq = np.repeat(np.log(q)[None], 8, axis=0)
     u = (np.arange(8) + 0.5) / 8
     assert np.asarray(draw(xp(logq), xp(u))).tolist() == [0, 2, 2, 2, 2, 3, 3, 4]
+
+
+# Rows of servers: the most likely ids and their log-probabilities
+
+
+def rows(n=7, k=5, seed=0):
+    """Random ids without repetition, log-probabilities of a truncated law in no order, and a token drawn from each."""
+    rng = np.random.default_rng(seed)
+    ids = np.array([rng.choice(50, k, replace=False) for _ in range(n)])
+    logprobs = np.log(rng.dirichlet(np.ones(k), n) * 0.9)
+    return ids[np.arange(n), rng.integers(k, size=n)], ids, logprobs
+
+
+def test_laws_of_rows_are_the_next_token_law_of_their_entries():
+    tokens, ids, logprobs = rows()
+    logp, logq, entropy = top_k_laws(tokens, ids, logprobs, top_k=5, temperature=0.25)
+    law = next_token_law(logprobs, np.full(7, 0.25))
+    at = np.arange(7), (ids == tokens[:, None]).argmax(axis=1)
+    np.testing.assert_allclose(logp, law.logp[at], rtol=1e-13)
+    np.testing.assert_allclose(logq, law.logq[at], rtol=1e-13)
+    np.testing.assert_allclose(entropy, law.entropy, rtol=1e-13)
+
+
+def test_the_order_of_entries_does_not_matter():
+    tokens, ids, logprobs = rows()
+    want = top_k_laws(tokens, ids, logprobs, top_k=5, temperature=0.5)
+    shuffle = np.random.default_rng(1).permuted(np.tile(np.arange(5), (7, 1)), axis=1)
+    shuffled = [np.take_along_axis(a, shuffle, axis=1) for a in (ids, logprobs)]
+    np.testing.assert_allclose(top_k_laws(tokens, *shuffled, top_k=5, temperature=0.5), want, atol=1e-12)
+
+
+def test_more_entries_than_k_are_truncated_to_the_likeliest():
+    ids, logprobs = np.array([[3, 1, 4, 9]]), np.log([[0.1, 0.4, 0.3, 0.2]])
+    logp, _, entropy = top_k_laws([4], ids, logprobs, top_k=2, temperature=1.0)
+    np.testing.assert_allclose(logp, np.log(3 / 7), rtol=1e-13)
+    np.testing.assert_allclose(entropy, -(3 / 7 * np.log(3 / 7) + 4 / 7 * np.log(4 / 7)), rtol=1e-13)
+
+
+@pytest.mark.parametrize("empty", [np.nan, 7.0, -np.inf])
+def test_empty_places_count_for_nothing_whatever_they_hold(empty):
+    ids, logprobs = np.array([[-1, 3, 1, -1]]), np.array([[empty, np.log(0.5), np.log(0.25), empty]])
+    logp, logq, entropy = top_k_laws([1], ids, logprobs, top_k=2, temperature=0.5)
+    np.testing.assert_allclose(logp, np.log(1 / 3), rtol=1e-13)
+    np.testing.assert_allclose(logq, np.log(1 / 5), rtol=1e-13)
+    assert np.isfinite(entropy).all()
+
+
+@pytest.mark.parametrize("drawn", [4, 9])
+def test_of_tokens_tied_at_rank_k_any_may_be_drawn(drawn):
+    """Both 4 and 9 are at rank 2; the law keeps two entries, whichever is drawn."""
+    ids, logprobs = np.array([[1, 4, 9]]), np.log([[0.5, 0.2, 0.2]])
+    logp, _, _ = top_k_laws([drawn], ids, logprobs, top_k=2, temperature=1.0)
+    np.testing.assert_allclose(logp, np.log(2 / 7), rtol=1e-13)
+
+
+def test_the_token_drawn_may_come_as_one_entry_more_if_it_is_tied():
+    ids, logprobs = np.array([[7, 1, 4]]), np.log([[0.2, 0.5, 0.2]])  # drawn first, then the two likeliest
+    logp, _, _ = top_k_laws([7], ids, logprobs, top_k=2, temperature=1.0)
+    np.testing.assert_allclose(logp, np.log(2 / 7), rtol=1e-13)
+
+
+def test_a_token_outside_the_k_likeliest_is_an_error():
+    ids, logprobs = np.array([[7, 1, 4]]), np.log([[0.1, 0.5, 0.2]])
+    with pytest.raises(EngineError, match="outside the 2 most likely"):
+        top_k_laws([7], ids, logprobs, top_k=2, temperature=1.0)
+
+
+def test_a_token_without_a_log_probability_is_an_error():
+    with pytest.raises(EngineError, match="drew token 8"):
+        top_k_laws([8], np.array([[7, 1]]), np.log([[0.6, 0.4]]), top_k=2, temperature=1.0)
+
+
+def test_no_tokens_have_empty_laws():
+    laws = top_k_laws([], np.zeros((0, 3), dtype=np.int64), np.zeros((0, 3)), top_k=3, temperature=1.0)
+    assert laws.shape == (3, 0)
+
+
+GOOD = np.log([0.5, 0.3, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("row_ids", "row", "said"),
+    [
+        ([7, 1, 4], [GOOD[0], math.nan, GOOD[2]], "NaN, infinite or null"),
+        ([7, 1, 4], [math.inf, GOOD[1], GOOD[2]], "NaN, infinite or null"),
+        ([7, 1, 4], [GOOD[0], -math.inf, GOOD[2]], "NaN, infinite or null"),
+        ([7, 1, 4], [0.5, GOOD[1], GOOD[2]], r"above 0 \(0.5\): they are not raw"),
+        ([7, 1, 4], np.log([0.5, 0.4, 0.2]), "sum to more than 1: they are not raw"),
+        ([7, 1, 7], GOOD, "two log-probabilities for one token"),
+        ([7, 1, -1], GOOD, "2 log-probabilities for a token where top_k is 3"),
+        ([-1, -1, -1], GOOD, "0 log-probabilities"),
+    ],
+)
+@pytest.mark.parametrize("where", [0, 2])
+def test_rows_that_are_no_laws_are_refused(row_ids, row, said, where):
+    ids, logprobs = np.tile([7, 1, 4], (3, 1)), np.tile(GOOD, (3, 1))
+    check_rows(ids, logprobs, 3)
+    ids[where], logprobs[where] = row_ids, row
+    with pytest.raises(EngineError, match=said):
+        check_rows(ids, logprobs, 3)
+    with pytest.raises(EngineError, match=said):
+        top_k_laws([7, 7, 7], ids, logprobs, top_k=3, temperature=0.5)
+
+
+@given(data=st.data())
+def test_rows_of_any_law_pass_though_rounded_to_single_precision(data):
+    logits = data.draw(rows_of_logits(st.floats(-50, 50)))
+    law = next_token_law(logits, np.ones(len(logits)))
+    ids = np.tile(np.arange(logits.shape[1]), (len(logits), 1))
+    check_rows(ids, law.logp.astype(np.float32), logits.shape[1])

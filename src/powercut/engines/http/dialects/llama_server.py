@@ -1,0 +1,89 @@
+"""llama.cpp's ``llama-server``.
+
+It shows no token after which its text ends inside a character of several bytes, only what follows. Its rule is that of
+``_incomplete``; what it counts tells that a token was hidden. Such a token is drawn anew (``hidden.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from powercut.engines.http.dialects.dialect import Chunk, Dialect, Hiding, Json, chunk_of, law_asked, whole
+from powercut.engines.protocol import Request
+
+
+def _payload(model: str, request: Request, stop_ids: Sequence[int]) -> Json:
+    # It knows no stop ids of the request: the engine watches for them itself.
+    return {
+        "model": model,  # where one server fronts several models
+        "prompt": request.context.tolist(),
+        "n_predict": request.max_new_tokens,
+        **law_asked(request),
+        "samplers": ["top_k", "temperature"],
+        "repeat_penalty": 1.0,
+        "seed": request.seed % (2**32 - 1),  # 32 bits, all of them set meaning a random one
+        "n_probs": request.top_k,
+        "post_sampling_probs": False,
+        "return_tokens": True,
+        "cache_prompt": True,
+        "timings_per_token": True,
+        "stream": True,
+    }
+
+
+def _parse(event: Json, received: int) -> Chunk:
+    final = bool(event.get("stop"))
+    end = None if not final else "length" if event.get("stop_type") == "limit" else "stop"
+    entries = [] if final else event.get("completion_probabilities") or []  # the last event says again what came before
+    tokens = [] if final else event.get("tokens") or [entry["id"] for entry in entries]
+    rows = [[(top["id"], top["logprob"]) for top in entry["top_logprobs"]] for entry in entries]
+    for token, entry, row in zip(tokens, entries, rows, strict=False):
+        if all(token != listed for listed, _ in row):
+            row.append((token, entry["logprob"]))
+    prefilled = whole((event.get("timings") or {}).get("prompt_n"))
+    return chunk_of(tokens, rows, end=end, total=whole(event.get("tokens_predicted")), prefilled=prefilled)
+
+
+def _force(payload: Json, token: int) -> Json:
+    return {**payload, "logit_bias": [[token, 1e4]]}
+
+
+def _hidden(event: Json) -> frozenset[int]:
+    tops = event["completion_probabilities"][0]["top_logprobs"]
+    return frozenset(top["id"] for top in tops if _incomplete(bytes(top["bytes"])))
+
+
+def _incomplete(text: bytes) -> bool:
+    """Whether UTF-8 text ends inside a character, by its last four bytes, as the server judges.
+
+    Of the text before the last token nothing matters: it was complete, so that its last characters have all their
+    bytes, however many follow.
+    """
+    needed = {0b110: 2, 0b1110: 3, 0b11110: 4}
+    return any(back < needed.get(_lead(byte), 0) for back, byte in enumerate(reversed(text[-4:]), 1))
+
+
+def _lead(byte: int) -> int:
+    """The leading ones of a byte, and the zero after them: 0b1110 of the first of three bytes."""
+    return next((byte >> shift for shift in (5, 4, 3) if byte >> shift in (0b110, 0b1110, 0b11110)), 0)
+
+
+def _read_about(about: Json) -> tuple[int | None, int | None]:
+    return whole(about.get("total_slots")), whole((about.get("default_generation_settings") or {}).get("n_ctx"))
+
+
+LLAMA = Dialect(
+    "llama.cpp",
+    "/completion",
+    _payload,
+    _parse,
+    raw="use a newer llama-server",
+    more="lower top_k",
+    memory="its -c or --parallel",
+    end_apart=True,
+    hiding=Hiding(_force, _hidden),
+    about="/props",
+    read_about=_read_about,
+    to_tokenize=lambda model, text: {"model": model, "content": text, "add_special": True, "parse_special": True},
+    template="/apply-template",
+)

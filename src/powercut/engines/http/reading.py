@@ -1,0 +1,198 @@
+"""From what servers stream to a sequence: one request for what is missing, read to its end, then perhaps the next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from powercut.engines.http.api import UnavailableError
+from powercut.engines.http.dialects import Chunk, Json
+from powercut.engines.http.pool import Server
+from powercut.engines.laws import check_rows, draw, top_k_laws
+from powercut.engines.protocol import Request, Usage
+from powercut.engines.sequence import Sequence
+from powercut.errors import EngineError
+from powercut.trace import FloatArray, IntArray
+
+log = logging.getLogger("powercut")
+
+
+class Reading:
+    """Asks servers for what ``sequence`` lacks, and takes it in as it comes.
+
+    ``ends`` gets the stop tokens of the servers' own that are seen. ``heard`` is when a server last gave a token, or
+    was asked (monotonic clock).
+    """
+
+    def __init__(self, sequence: Sequence, usage: Usage, stop_ids: list[int], ends: set[int]) -> None:
+        self._sequence, self._usage, self._stop_ids, self._ends = sequence, usage, stop_ids, ends
+        self._next_is_hidden = False  # also when it was another server that hid it: what was drawn is not undone
+        self.heard = 0.0
+
+    async def finish_at(self, server: Server) -> None:
+        """Go on until the sequence is done. Raises UnavailableError if a stream breaks off before."""
+        self.heard = time.monotonic()
+        while not self._sequence.done:
+            if self._next_is_hidden:
+                await self._draw_hidden(server)
+            else:
+                await self._read_stream(server)
+
+    async def _read_stream(self, server: Server) -> None:
+        """Read one stream, to its end or to where a token is hidden."""
+        sequence, request = self._sequence, self._sequence.rest()
+        payload = server.dialect.payload(server.model, request, self._stop_ids)
+        received = prefilled = 0
+        held: Chunk | None = None
+        end: str | None = None
+        try:
+            async with _token_deadline(server) as deadline, aclosing(_events(server, payload)) as events:
+                async for event in events:
+                    chunk = _chunk(server, event, received)
+                    n = len(chunk.tokens)
+                    if n:
+                        deadline.reschedule(asyncio.get_running_loop().time() + server.api.read_timeout)
+                        self.heard = time.monotonic()
+                        server.note_token()
+                    if not received:
+                        prefilled = len(request.context)  # unless the server says better, or nothing at all
+                    prefilled = prefilled if chunk.prefilled is None else min(chunk.prefilled, len(request.context))
+                    end = chunk.end or end
+                    received += n
+                    self._usage.decoded += n
+                    hidden = _hides_a_token(server, chunk, received)
+                    # Where only the next event tells whether a token was the last, each waits for it.
+                    ready, held = (held, chunk) if server.dialect.end_apart else (chunk, None)
+                    if ready is not None and len(ready.tokens) and not sequence.done:
+                        self._take(server, ready, stopped=chunk.end == "stop" and not hidden)
+                    if hidden:
+                        self._next_is_hidden = True
+                        return
+                    if sequence.done and end is None:  # else what follows are the server's counts
+                        if held is not None and not sequence.finished:
+                            self._take(server, held)
+                        return
+        finally:
+            self._count_context(request, prefilled if received else None)
+        if sequence.done:
+            return
+        if end == "length":
+            raise EngineError(f"{server} ended {request.max_new_tokens - received} tokens early: is its context full?")
+        if end == "stop":
+            raise EngineError(f"{server} hides the token that ends a completion; it must return it like any other")
+        raise UnavailableError(f"{server} broke off its answer" + (f" ({end})" if end else ""), broke=True)
+
+    async def _draw_hidden(self, server: Server) -> None:
+        """Draw the token that a server hid.
+
+        Given what came before and that it was hidden, its law is the proposal's, restricted to the tokens that are
+        hidden there. The server tells them and their log-probabilities in answer to one request that has it draw a
+        token that it shows. What it drew after the hidden token is thrown away: it followed another one.
+        """
+        sequence, hiding, visible = self._sequence, server.dialect.hiding, server.visible
+        request = replace(sequence.rest(), max_new_tokens=1)
+        if hiding is None or visible is None:
+            raise EngineError(f"{server} goes on for one that hid a token, and cannot tell which")
+        payload = hiding.force(server.dialect.payload(server.model, request, self._stop_ids), visible)
+        async with _token_deadline(server), aclosing(_events(server, payload)) as events:
+            async for event in events:
+                chunk = _chunk(server, event, 0)
+                if len(chunk.tokens):
+                    break
+            else:
+                raise UnavailableError(f"{server} broke off its answer", broke=True)
+        self._count_context(request, len(request.context) if chunk.prefilled is None else chunk.prefilled)
+        self._usage.decoded += 1
+        noise = np.random.default_rng(np.random.SeedSequence([sequence.request.seed, sequence.count, 1]))
+        try:
+            drawn = draw_among(hiding.hidden(event), chunk, request, noise.random())
+        except (EngineError, KeyError, TypeError, ValueError) as error:
+            raise EngineError(f"{server} hid a token: {error}") from error
+        self._next_is_hidden = False
+        sequence.take(*drawn)
+
+    def _take(self, server: Server, chunk: Chunk, *, stopped: bool = False) -> None:
+        """Take in tokens and show them; ``stopped``: the server says that the last of them completes a stop."""
+        sequence, request = self._sequence, self._sequence.request
+        assert request.top_k is not None
+        try:
+            laws = top_k_laws(
+                chunk.tokens, chunk.ids, chunk.logprobs, top_k=request.top_k, temperature=request.temperature
+            )
+        except EngineError as error:
+            raise EngineError(f"{server}: {error}") from error
+        sequence.take(chunk.tokens, laws, stopped=stopped)
+        if stopped and sequence.finished and sequence.last_token not in request.stop_ids:
+            self._ends.add(sequence.last_token)
+        if chunk.repeated and not server.warned:
+            server.warned = True
+            log.warning("%s sends all log-probabilities again with each token: %s", server, server.dialect.brief)
+
+    def _count_context(self, request: Request, prefilled: int | None) -> None:
+        """Count the context tokens that were computed; None: none came back, and nothing is known."""
+        if prefilled is not None:
+            self._sequence.prefilled += prefilled
+            self._usage.prefilled += prefilled
+            self._usage.reused += max(0, len(request.context) - prefilled)
+
+
+def draw_among(tokens: frozenset[int], chunk: Chunk, request: Request, uniform: float) -> tuple[IntArray, FloatArray]:
+    """One token and its laws ``[3, 1]``, drawn at ``uniform`` in [0, 1) from the proposal, restricted to ``tokens``.
+
+    The first row of ``chunk`` gives the proposal. Raises EngineError if it has none of them.
+    """
+    assert request.top_k is not None
+    ids, logprobs = chunk.ids[:1], chunk.logprobs[:1]
+    check_rows(ids, logprobs, request.top_k)
+    likeliest = ids[0][np.argsort(np.where(ids[0] < 0, np.inf, -logprobs[0]), kind="stable")][: request.top_k]
+    among = likeliest[np.isin(likeliest, list(tokens))]
+    if not len(among):
+        raise EngineError("it is none of the most likely ones that this server hides")
+    rows = np.repeat(ids, len(among), axis=0), np.repeat(logprobs, len(among), axis=0)
+    laws = top_k_laws(among, *rows, top_k=request.top_k, temperature=request.temperature)
+    i = int(draw(laws[1][None], np.array([uniform]))[0])
+    return among[i : i + 1], laws[:, i : i + 1]
+
+
+def _events(server: Server, payload: Json) -> AsyncGenerator[Any, None]:
+    return server.api.events(server.dialect.path, payload)
+
+
+def _chunk(server: Server, event: object, received: int) -> Chunk:
+    try:
+        return server.dialect.read(event, received)
+    except EngineError as error:
+        raise EngineError(f"{server}: {error}") from error
+
+
+def _hides_a_token(server: Server, chunk: Chunk, received: int) -> bool:
+    """Whether the server has drawn more tokens than it has shown. Raises EngineError if it has shown more."""
+    total = received if chunk.total is None else chunk.total
+    if total < received:
+        raise EngineError(f"{server} sends tokens twice: {received} came of {total}")
+    if total > received and server.dialect.hiding is None:
+        raise EngineError(f"{server} hides tokens: {received} came of {total}")
+    return total > received
+
+
+@asynccontextmanager
+async def _token_deadline(server: Server) -> AsyncIterator[asyncio.Timeout]:
+    """Ends what runs in it if no token comes for the server's ``read_timeout``: UnavailableError.
+
+    Neither comments in the stream nor single bytes or slow headers renew it, only ``reschedule``.
+    """
+    deadline = asyncio.timeout(server.api.read_timeout)
+    try:
+        async with deadline:
+            yield deadline
+    except TimeoutError:
+        if deadline.expired():
+            raise server.api.no_answer() from None
+        raise

@@ -1,0 +1,137 @@
+"""One request on its way, for every engine: the tokens that came, the stop that ends them, who still wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import numpy as np
+
+from powercut.engines.protocol import KeepGoing, Request
+from powercut.errors import EngineError
+from powercut.trace import FloatArray, IntArray, Trace
+
+DecodeNow = Callable[[list[int]], str]
+"""The text of tokens, at once: stop strings are looked for between two tokens."""
+
+ABOVE = 1e-6
+"""Nats by which rounding may lift a log-probability above 0, or an entropy below it."""
+
+
+class Sequence:
+    """What has come for ``request`` so far: ``count`` tokens of ``prefilled`` computed context tokens.
+
+    ``finished``: the last of them completed a stop. ``wanted``: ``keep_going`` has not said no. ``stop_tokens`` are the
+    engine's own; ``decode_now`` is needed for stop strings only.
+
+    While it is open, the request's chain is not about to ask in its place; whoever hands over the outcome calls
+    ``close`` just before.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        keep_going: KeepGoing | None,
+        stop_tokens: Collection[int],
+        decode_now: DecodeNow | None = None,
+    ) -> None:
+        self.request = request
+        self.count = self.prefilled = 0
+        self.finished = False
+        self.wanted = True
+        self._keep_going = keep_going
+        self._stops = _Stops(request, stop_tokens, decode_now)
+        self._tokens = np.empty(request.max_new_tokens, dtype=np.int64)
+        self._laws = np.empty((3, request.max_new_tokens))
+        self._open = True
+        if request.chain is not None:
+            request.chain.expect(-1)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has all its tokens, or no more of them are wanted."""
+        return self.finished or not self.wanted or self.count == self.request.max_new_tokens
+
+    @property
+    def last_token(self) -> int:
+        """The token that the next one follows."""
+        return int(self._tokens[self.count - 1] if self.count else self.request.context[-1])
+
+    def take(self, tokens: IntArray, laws: FloatArray, *, stopped: bool = False) -> None:
+        """Take in the next ``tokens`` ``[n]`` with their ``laws`` ``[3, n]`` (logp, logq, entropy), and show them.
+
+        What follows a stop or is longer than the request is dropped. ``stopped``: the last token completed a stop of
+        which only the server knows. What comes when no more is wanted is kept, and shown to nobody.
+
+        Raises EngineError for laws that cannot be: a NaN, an infinity, a positive log-probability, a negative entropy.
+        """
+        if self.finished:
+            return
+        tokens = tokens[: self.request.max_new_tokens - self.count]
+        ends = next((i for i, token in enumerate(tokens.tolist(), 1) if self._stops.completes(token)), None)
+        self.finished = ends is not None or (stopped and len(tokens) > 0)
+        tokens, start = tokens[:ends], self.count
+        laws = laws[:, : len(tokens)]
+        if not (np.isfinite(laws).all() and (laws[:2] <= ABOVE).all() and (laws[2] >= -ABOVE).all()):
+            raise EngineError(
+                "the model's log-probabilities are NaN, infinite or positive after "
+                f"{len(self.request.context) + start} tokens: try dtype float32, or check the weights"
+            )
+        self.count += len(tokens)
+        self._tokens[start : self.count] = tokens
+        self._laws[:, start : self.count] = laws
+        if len(tokens) and self.wanted and self._keep_going is not None:
+            self.wanted = bool(self._keep_going(self.trace(start)))
+
+    def trace(self, start: int = 0) -> Trace:
+        """The tokens from ``start`` on."""
+        part = slice(start, self.count)
+        prefilled = 0 if start else self.prefilled
+        logp, logq, entropy = self._laws[:, part]
+        return Trace(self._tokens[part], logp, logq, entropy, self.finished, prefilled)
+
+    def rest(self) -> Request:
+        """The request for what is missing. Its noise is new: the tokens that came depend on the old."""
+        if not self.count:
+            return self.request
+        asked = self.request
+        return replace(
+            asked,
+            context=np.concatenate((asked.context, self._tokens[: self.count])),
+            max_new_tokens=asked.max_new_tokens - self.count,
+            seed=int(np.random.SeedSequence([asked.seed, self.count]).generate_state(1, np.uint64)[0] >> 1),
+            prompt_length=len(asked.context) if asked.prompt_length is None else asked.prompt_length,
+        )
+
+    def close(self) -> None:
+        """The outcome is handed over: the chain may ask again. A second call does nothing."""
+        if self._open and self.request.chain is not None:
+            self.request.chain.expect(1)
+        self._open = False
+
+
+class _Stops:
+    """Says of each new token of a request whether it completes a stop.
+
+    A stop string may begin in the part of the completion that the request keeps, never in the prompt. Only the last few
+    tokens are decoded each time: a token is at least one byte, so a stop of B bytes lies within the last B tokens; a
+    few more cover characters cut in the middle and special tokens, which have no text.
+    """
+
+    def __init__(self, request: Request, stop_tokens: Collection[int], decode_now: DecodeNow | None) -> None:
+        self._ids = frozenset(stop_tokens) | request.stop_ids
+        self._strings = request.stop_strings
+        self._decode_now = decode_now
+        self._window = max((len(stop.encode()) for stop in self._strings), default=0) + 8
+        self._recent: list[int] = request.generated[-self._window :].tolist() if self._strings else []
+
+    def completes(self, token: int) -> bool:
+        """Take in the next token; True if a stop ends with it."""
+        if not self._strings:
+            return token in self._ids
+        self._recent = [*self._recent[-self._window :], token]
+        if token in self._ids:
+            return True
+        assert self._decode_now is not None, "engines refuse stop strings where they cannot decode at once"
+        recent = self._decode_now(self._recent)
+        return any(stop in recent for stop in self._strings)

@@ -1,0 +1,247 @@
+"""One completion in the making: what asks the engine for tokens, and keeps account of what they cost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from powercut.engines.protocol import Chain, Engine, KeepGoing, Request
+from powercut.errors import SettingError, one_line
+from powercut.text import completion_text
+from powercut.trace import Completion, Event, IntArray, Stats, Step, Trace
+
+Observer = Callable[[Event], None]
+
+T = TypeVar("T")
+
+log = logging.getLogger("powercut")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How a sampler has tokens drawn, as plain data.
+
+    ``legs`` says where each part of a completion ends, in tokens, and the temperature at which it is drawn; the last
+    one ends with the longest completion.
+    """
+
+    legs: tuple[tuple[int, float], ...]
+    top_k: int | None
+    stop: tuple[str | int, ...]
+
+    def parts(self, start: int, horizon: int) -> Iterator[tuple[int, float]]:
+        """Where each part of a decode from ``start`` tokens to ``horizon`` ends, and its temperature."""
+        ending: tuple[int, float] | None = None
+        for end, temperature in self.legs:
+            if end > start:
+                if ending is not None and ending[1] != temperature:
+                    yield ending
+                ending = min(end, horizon), temperature
+                if end >= horizon:
+                    break
+        if ending is not None:
+            yield ending
+
+    def longest(self, prompt: IntArray) -> Iterator[Request]:
+        """The longest request for ``prompt`` at each temperature: what an engine must be able to serve."""
+        for temperature in dict.fromkeys(temperature for _, temperature in self.legs):
+            yield Request(prompt, self.legs[-1][0], temperature, self.top_k, self.stop)
+
+
+class Draw:
+    """One completion in the making, by requests of one chain. ``place`` is its prompt_index and sample_index.
+
+    Used as ``async with``: leaving it cancels whatever still decodes if the chain failed, and else waits for it. Parts
+    of the work may run side by side (``start``, ``together``). Each counts as about to ask the engine from its start
+    until it does, and from an answer on until it asks again, ends or waits; a part that waits for another by ``wait``,
+    ``first`` or ``together`` passes its turn on. So the engine knows at any moment whether a request is to come
+    (``Chain.due``).
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        prompt: IntArray,
+        decoding: Decoding,
+        observe: Observer | None = None,
+        place: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.engine = engine
+        self.steps: list[Step] = []
+        self._prompt, self._decoding, self._observe, self._place = prompt, decoding, observe, place
+        self._start = time.perf_counter()
+        self._decoded = self._prefilled = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._awaited: dict[asyncio.Task[Any], _Wait] = {}
+        self._chain = Chain()
+
+    async def __aenter__(self) -> Draw:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for task in self._tasks:
+                task.cancel()
+        await self.settle()
+
+    @property
+    def idle(self) -> int:
+        """How many more requests the engine could decode at once, beside those that this chain is about to make."""
+        return self.engine.idle - max(0, self._chain.due - 1)  # one turn is the asker's own
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run part of the chain's work beside the rest."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        self._chain.expect(1)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def wait(self, task: asyncio.Task[T]) -> T:
+        """The outcome of a part that was started."""
+        self._hand_over([task], last=True)
+        return await task
+
+    async def first(self, tasks: Iterable[asyncio.Task[T]]) -> set[asyncio.Task[T]]:
+        """Those of the parts that have ended, once any has."""
+        tasks = list(tasks)
+        self._hand_over(tasks, last=False)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return done
+
+    async def together(self, work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+        """Run parts of the work side by side and wait for all, or for the first failure."""
+        parts = list(work)
+        if len(parts) == 1:
+            return [await parts[0]]  # without the detour of a task
+        tasks = [self.start(part) for part in parts]
+        self._hand_over(tasks, last=True)
+        return await asyncio.gather(*tasks)
+
+    async def settle(self) -> None:
+        """Wait for all that was started; what became of it is no longer of interest."""
+        self._chain.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def extend(
+        self,
+        kept: Trace,
+        horizon: int,
+        seed: int,
+        keep_going: KeepGoing | None = None,
+        *,
+        lane: int = 0,
+    ) -> Trace:
+        """Tokens that follow ``kept`` until a stop, ``horizon`` or ``keep_going`` ends them.
+
+        Calls that overlap should differ in ``lane``, so that the engine keeps a cache for each.
+        """
+        trace, going = kept, True
+
+        def ask(piece: Trace) -> bool:
+            nonlocal going
+            going = keep_going is None or keep_going(piece)
+            return going
+
+        for part, (end, temperature) in enumerate(self._decoding.parts(len(kept), horizon)):
+            if part:  # noise of its own
+                seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) >> 1
+            request = Request(
+                context=np.concatenate((self._prompt, trace.tokens)),
+                max_new_tokens=end - len(trace),
+                temperature=temperature,
+                top_k=self._decoding.top_k,
+                stop=self._decoding.stop,
+                seed=seed,
+                prompt_length=len(self._prompt),
+                chain=self._chain,
+                lane=lane,
+            )
+            tail = await self.engine.extend(request, None if keep_going is None else ask)
+            self._decoded += len(tail)
+            self._prefilled += tail.prefilled
+            trace = trace.splice(len(trace), tail)
+            if tail.finished or not going:
+                break
+        return trace[len(kept) :]
+
+    def show(self, proposal: Trace, trace: Trace, *, stage: int = 0, stages: int = 1, step: Step | None = None) -> None:
+        """Tell the observer of an event, and keep its step."""
+        if step is not None:
+            self.steps.append(step)
+        if self._observe is not None:
+            self._observe(Event(stage, stages, step, proposal, trace))
+
+    async def complete(self, trace: Trace, **weighed: Any) -> Completion:
+        """The completion, with its steps and its cost; ``weighed`` are those fields of Stats that not all have.
+
+        A text that cannot be had costs no completion: it is None then, and a note says why.
+        """
+        await self.settle()  # what is still being decoded in vain counts too
+        text = None
+        if self.engine.text is not None:
+            try:
+                text = await completion_text(self.engine.text, trace.tokens.tolist(), self._decoding.stop)
+            except Exception as error:
+                where = "prompt %d, sample %d is kept without its text, as tokens: %s"
+                log.warning(where, *self._place, one_line(error))
+        steps = tuple(self.steps)
+        stats = Stats(
+            steps=len(steps),
+            acceptance=sum(step.accepted for step in steps) / len(steps) if steps else None,
+            changed=sum(step.changed_at is not None for step in steps) / len(steps) if steps else None,
+            tokens_decoded=self._decoded,
+            tokens_prefilled=self._prefilled,
+            seconds=time.perf_counter() - self._start,
+            **weighed,
+        )
+        return Completion(trace, stats, steps, text, *self._place)
+
+    def _hand_over(self, tasks: Iterable[asyncio.Task[Any]], *, last: bool) -> None:
+        """The caller is about to wait for ``tasks``: its turn is that of the last of them to end, or of the first."""
+        running = {task for task in tasks if not task.done()}
+        if running:
+            self._chain.expect(-1)
+            wait = _Wait(running, last)
+            self._awaited.update(dict.fromkeys(running, wait))
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        wait = self._awaited.pop(task, None)
+        if wait is None or not wait.passes_on(task):
+            self._chain.expect(-1)
+        if not task.cancelled():
+            task.exception()  # of several failures the first is raised; asyncio is told that the others are known
+
+
+class _Wait:
+    """Who passes a turn to whoever waits for ``running``: the ``last`` of them to end, or else the first."""
+
+    def __init__(self, running: set[asyncio.Task[Any]], last: bool) -> None:
+        self._running, self._last, self._passed = running, last, False
+
+    def passes_on(self, task: asyncio.Task[Any]) -> bool:
+        """Whether ``task``, which has ended, is the one."""
+        self._running.discard(task)
+        passes = not self._passed and (not self._last or not self._running)
+        self._passed = self._passed or passes
+        return passes
+
+
+def spawn(rng: np.random.Generator, count: int) -> list[np.random.Generator]:
+    """``count`` independent generators: the next children of the generator's seed."""
+    try:
+        return rng.spawn(count)
+    except TypeError:
+        raise SettingError("rng must be made from a seed, as numpy.random.default_rng(seed) is") from None
+
+
+def request_seeds(rng: np.random.Generator, count: int) -> list[int]:
+    """``count`` seeds for requests, of 63 bits each."""
+    return [int(seed) for seed in rng.integers(2**63, size=count)]

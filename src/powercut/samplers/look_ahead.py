@@ -1,0 +1,143 @@
+"""The moves of a chain, made in order, the next few decoded at once from where the chain stands.
+
+Moves are judged in order. The first that moves the chain makes those behind it void: they left from the wrong place,
+and are made again with the same randomness. So the chain is the same however far ahead it decodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from powercut.samplers.draw import Draw, request_seeds
+from powercut.samplers.kernel import Kernel
+from powercut.trace import Step, Trace
+
+MOST_AHEAD = 8
+"""Most proposals that look-ahead ``auto`` decodes at once."""
+
+WORTH_DRAWING = 0.1
+"""``auto`` draws a proposal ahead if the chance that it will count is at least this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An extension to ``horizon``, or a Metropolis-Hastings step at it; all its randomness comes from ``rng``."""
+
+    stage: int
+    horizon: int
+    extends: bool
+    rng: np.random.Generator
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A move that is being decoded; ``void`` once the chain has moved from where it left.
+
+    Only one that was started ``ahead`` of others can come to that.
+    """
+
+    at: int
+    move: Move
+    lane: int
+    ahead: bool
+    void: bool = False
+    outcome: asyncio.Task[tuple[Trace, Step | None]] = field(init=False)
+
+
+class LookAhead:
+    """A chain that makes ``moves`` by ``kernel``, up to ``at_once`` of them at a time ("auto": as the engine has room).
+
+    ``refine_finished`` False ends it at the first stage that finds its completion finished.
+    """
+
+    def __init__(
+        self,
+        draw: Draw,
+        kernel: Kernel,
+        moves: Sequence[Move],
+        *,
+        at_once: int | Literal["auto"] = 1,
+        refine_finished: bool = False,
+    ) -> None:
+        self._draw, self._kernel, self._moves = draw, kernel, moves
+        self._at_once, self._refine_finished = at_once, refine_finished
+        self._current = Trace.empty()
+        self._flying: deque[_Flight] = deque()
+        self._landing: list[_Flight] = []  # void, and still in the engine: their lanes are not free yet
+
+    async def walk(self) -> Trace:
+        """Make all moves; returns the completion at which the chain ends."""
+        at, stages = 0, self._moves[-1].stage + 1
+        while (at := self._next(at)) < len(self._moves):
+            await self._launch(at)
+            flight = self._flying.popleft()
+            tail, step = await self._draw.wait(flight.outcome)
+            at = flight.at + 1
+            if step is None or step.accepted:
+                self._current = self._current.splice(len(self._current) if step is None else step.cut, tail)
+                for behind in self._flying:
+                    behind.void = True
+                self._landing += self._flying
+                self._flying.clear()
+            self._draw.show(tail, self._current, stage=flight.move.stage, stages=stages, step=step)
+        return self._current
+
+    def _next(self, at: int) -> int:
+        """The first move from ``at`` on that can be made; what is finished is not extended, and maybe not refined."""
+        while at < len(self._moves) and self._moves[at].extends and self._current.finished:
+            at = at + 1 if self._refine_finished else len(self._moves)
+        return at
+
+    async def _launch(self, at: int) -> None:
+        """Decode as many moves from ``at`` on as there is room for, beside those that are flying already."""
+        flying = self._flying
+        while not (flying and flying[-1].move.extends):  # nobody knows from where the chain goes on after an extension
+            at = self._next(flying[-1].at + 1 if flying else at)
+            if at == len(self._moves) or not self._has_room():
+                break
+            flight = _Flight(at, self._moves[at], self._free_lane(), ahead=bool(flying))
+            flight.outcome = self._draw.start(self._make(flight))
+            flying.append(flight)
+            if self._at_once == "auto":
+                await asyncio.sleep(0)  # other chains take what is idle by turns, not one of them all of it
+
+    async def _make(self, flight: _Flight) -> tuple[Trace, Step | None]:
+        """The tail that a move draws from where the chain stands, and what became of it (None for an extension)."""
+        move, lane = flight.move, flight.lane * self._kernel.tries
+        rng = copy.deepcopy(move.rng)  # the same draws each time it is made
+        if move.extends:
+            [seed] = request_seeds(rng, 1)
+            may_be_void = (lambda _: not flight.void) if flight.ahead else None
+            return await self._draw.extend(self._current, move.horizon, seed, may_be_void, lane=lane), None
+        return await self._kernel.step(
+            self._draw,
+            self._current,
+            move.horizon,
+            rng,
+            stage=move.stage,
+            lane=lane,
+            is_void=lambda: flight.void,
+        )
+
+    def _free_lane(self) -> int:
+        """A lane in which nothing of this chain decodes, so that no two share a cache."""
+        self._landing = [flight for flight in self._landing if not flight.outcome.done()]
+        taken = {flight.lane for flight in (*self._flying, *self._landing)}
+        return min(set(range(len(taken) + 1)) - taken)
+
+    def _has_room(self) -> bool:
+        """Whether to decode one more proposal beside those that are flying."""
+        flying = len(self._flying)
+        if not flying or self._at_once != "auto":
+            return flying == 0 or flying < int(self._at_once)
+        # The n-th proposal counts only if all before it are rejected; at this chance of that it is no longer worth it.
+        steps = self._draw.steps
+        rejection = 1 - (1 + sum(step.accepted for step in steps)) / (2 + len(steps))
+        return flying < MOST_AHEAD and rejection**flying >= WORTH_DRAWING and self._draw.idle > 0

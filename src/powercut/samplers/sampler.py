@@ -1,0 +1,89 @@
+"""What every sampler is: frozen settings that, called with an engine and a prompt, draw one completion."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from powercut.engines.protocol import Engine
+from powercut.samplers.draw import Decoding, Draw, Observer
+from powercut.samplers.settings import check_settings, check_stop, check_temperature, setting
+from powercut.trace import Completion, IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler(ABC):
+    """The settings common to all samplers. ``await sampler(engine, prompt, rng)`` draws one completion.
+
+    A sampler says how tokens are drawn (``proposal_temperature``, ``decoding``) and what is done with them (``run``).
+
+    Raises SettingError, naming the setting and the remedy, for values that make no sense.
+    """
+
+    max_new_tokens: int = setting(1024, "Longest completion, in tokens (the horizon T).", at_least=1, whole=True)
+    top_k: int | None = setting(
+        50, "Truncate the base model to its K most likely tokens (None: all).", at_least=1, whole=True, optional=True
+    )
+    stop: tuple[str | int, ...] = setting(
+        (), "Text, or a token id, that ends a completion; may be given several times."
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        object.__setattr__(self, "stop", check_stop(self.stop))
+
+    @property
+    @abstractmethod
+    def proposal_temperature(self) -> float:
+        """The temperature tau at which tokens are drawn."""
+
+    @property
+    def decoding(self) -> Decoding:
+        """How tokens are drawn, as the engine is asked for them."""
+        return Decoding(((self.max_new_tokens, self.proposal_temperature),), self.top_k, self.stop)
+
+    @property
+    def width(self) -> int:
+        """How many requests one completion makes at once, look-ahead not counted."""
+        return 1
+
+    async def __call__(
+        self,
+        engine: Engine,
+        prompt: IntArray,
+        rng: np.random.Generator,
+        observe: Observer | None = None,
+        *,
+        place: tuple[int, int] = (0, 0),
+    ) -> Completion:
+        """Draw one completion of ``prompt`` (token ids ``[m]``) from ``engine``.
+
+        All randomness comes from ``rng``: step i uses the i-th child of its seed and nothing else, so that no schedule
+        of concurrent work changes the result. ``observe`` is shown every Event as it happens. ``place`` is the
+        completion's prompt_index and sample_index.
+        """
+        async with Draw(engine, prompt, self.decoding, observe, place) as draw:
+            return await self.run(draw, rng)
+
+    @abstractmethod
+    async def run(self, draw: Draw, rng: np.random.Generator) -> Completion:
+        """Draw one completion by means of ``draw``, which asks the engine and keeps account."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharpened(Sampler):
+    """A power alpha, and tokens drawn at 1/alpha unless ``temperature`` says otherwise."""
+
+    alpha: float = setting(4.0, "Power of the target p^alpha.", at_least=1)
+    temperature: float | None = setting(None, "Temperature at which tokens are drawn. None: 1/alpha.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_temperature(self.alpha, self.temperature)
+
+    @property
+    def proposal_temperature(self) -> float:
+        """``temperature``, or 1/alpha."""
+        return 1 / self.alpha if self.temperature is None else self.temperature

@@ -1,0 +1,130 @@
+"""Settings of samplers: declared as dataclass fields, checked, and read from what people write."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import field
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from powercut.errors import SettingError
+
+_SPELT = {int: "a whole number", float: "a number", str: "a text"}
+
+
+def setting(
+    default: Any,
+    text: str,
+    *,
+    at_least: float | None = None,
+    at_most: float = math.inf,
+    whole: bool = False,
+    optional: bool = False,
+) -> Any:
+    """A sampler's field: its default, its help text, the numbers that make sense, and whether None does."""
+    limits = {"at_least": at_least, "at_most": at_most, "whole": whole, "optional": optional}
+    return field(default=default, metadata={"help": text, **limits})
+
+
+def check_settings(sampler: Any) -> None:
+    """Raise SettingError, naming the setting, unless each field of a dataclass is what its declaration allows."""
+    for name, info in sampler.__dataclass_fields__.items():
+        value, rule = getattr(sampler, name), info.metadata
+        if isinstance(info.default, bool) and not isinstance(value, bool | np.bool_):
+            raise SettingError(f"{name} must be True or False (got {value!r})")
+        if rule.get("at_least") is not None and not (value is None and rule["optional"]):
+            check_number(name, value, least=rule["at_least"], most=rule["at_most"], whole=rule["whole"])
+
+
+def check_number(
+    name: str, value: Any, least: float, most: float = math.inf, *, whole: bool = False, otherwise: str = ""
+) -> None:
+    """Raise SettingError, naming the setting, unless ``value`` is a (whole) number from ``least`` to ``most``."""
+    kinds = (int, np.integer) if whole else (int, float, np.number)
+    if isinstance(value, bool | np.complexfloating) or not isinstance(value, kinds) or not least <= value <= most:
+        kind = "a whole number" if whole else "a number"
+        limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise SettingError(f"{name} must be {kind} {limits}{otherwise} (got {value!r})")
+
+
+def check_temperature(alpha: float, temperature: float | None) -> None:
+    """Raise SettingError unless ``temperature``, or 1/alpha in its place, can be sampled at."""
+    if temperature is None:
+        if alpha == math.inf:
+            raise SettingError("alpha = inf needs a temperature to propose at: give one, such as temperature 0.25")
+    elif (
+        isinstance(temperature, bool)
+        or not isinstance(temperature, int | float | np.number)
+        or not 0 < temperature < math.inf
+    ):
+        raise SettingError(f"temperature must be a positive number, or None for 1/alpha (got {temperature!r})")
+
+
+def check_stop(stop: Any) -> tuple[str | int, ...]:
+    """The stops as a tuple of texts and token ids; SettingError for anything else."""
+    if isinstance(stop, str | bytes | int | np.integer) or not isinstance(stop, Iterable):
+        stop = (stop,)
+    kept: list[str | int] = []
+    for item in stop:
+        if isinstance(item, bytes | bool) or not isinstance(item, str | int | np.integer):
+            raise SettingError(f"stop must be texts and token ids (got {item!r})")
+        if item == "":
+            raise SettingError("stop: a stop string cannot be empty; leave it out")
+        kept.append(item if isinstance(item, str) else int(item))
+    return tuple(kept)
+
+
+def members(hint: Any) -> tuple[Any, ...]:
+    """The types that make up a type."""
+    return get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
+
+
+def words(hint: Any) -> tuple[str, ...]:
+    """The words that a type admits."""
+    return tuple(word for member in members(hint) if typing.get_origin(member) is Literal for word in get_args(member))
+
+
+def optional(hint: Any) -> bool:
+    """Whether a type admits None."""
+    return type(None) in members(hint)
+
+
+def kind_of(hint: Any) -> type[int] | type[float] | type[str] | None:
+    """What a type reads a text as that is none of its words; None where it has words only."""
+    return next((kind for kind in (int, float, str) if kind in members(hint)), None)
+
+
+def read_setting(name: str, value: Any, hint: Any) -> Any:
+    """``value`` as a setting of type ``hint``: what it is, or a text such as "4", "none", "false", "id:7" (a stop).
+
+    Raises SettingError, with ``name``, for a text that cannot be read so.
+    """
+    if typing.get_origin(hint) is tuple:
+        return tuple(_read_stop(name, item) for item in ([value] if isinstance(value, str | int) else value))
+    if hint is bool:
+        switches = {"true": True, "on": True, "false": False, "off": False}
+        return switches.get(value.lower(), value) if isinstance(value, str) else value
+    if value is None or value in words(hint):
+        return value
+    if optional(hint) and str(value).lower() in ("none", "all"):
+        return None
+    kind = kind_of(hint)
+    with suppress(ValueError):
+        if kind is not None:
+            return value if callable(value) else kind(str(value))
+    either = " or ".join([*([_SPELT[kind]] if kind else []), *words(hint), *(["none"] if optional(hint) else [])])
+    raise SettingError(f"{name} must be {either} (got {value!r})")
+
+
+def _read_stop(name: str, stop: str | int) -> str | int:
+    if not isinstance(stop, str) or not stop.startswith("id:"):
+        return stop
+    try:
+        return int(stop[3:])
+    except ValueError:
+        raise SettingError(f"{name} id:N must name a token id (got {stop!r})") from None

@@ -1,0 +1,283 @@
+"""Who decodes together and when: chains that ask again, event loops that come and go, models that fail, closing."""
+
+import asyncio
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+import powercut as pc
+from powercut.engines.protocol import Chain
+from powercut.engines.transformers import TransformersEngine, batching
+from powercut.engines.transformers.slots import Slots
+from tests.tiny import tiny_folder, tiny_model
+
+VOCAB = 40
+
+
+def make(kind="llama", *, dtype=torch.float64, **options):
+    model = tiny_model(kind, vocab_size=VOCAB, dtype=dtype)
+    return TransformersEngine(model, **({"slots": 3, "context_length": 96} | options))
+
+
+def ask(seed=0, n=3, **options):
+    return pc.Request(context=[1, 2, 3], max_new_tokens=n, seed=seed, **options)
+
+
+def extend(engine, *requests, keep_going=None):
+    async def all_at_once():
+        return await asyncio.gather(*(engine.extend(r, keep_going) for r in requests))
+
+    return asyncio.run(all_at_once())
+
+
+# Chains that ask again
+
+
+def passes(engine, hops, chains=8, patience=60):
+    """Passes and requests a pass while chains make one request after another, ``hops`` tasks away from the engine."""
+    rows = []
+    decode = engine._cache.decode
+    engine._cache.decode = lambda slots, tokens: rows.append(len(slots)) or decode(slots, tokens)
+
+    async def hop(k, work):
+        return await (asyncio.create_task(hop(k - 1, work)) if k else work)
+
+    async def one(i):
+        with Chain() as mine:
+            for step in range(25):
+                request = ask(100 * i + step, n=1 + (3 * i + 5 * step) % 4, chain=mine)
+                await hop(hops, engine.extend(request))
+
+    async def all_chains():
+        await asyncio.gather(*(one(i) for i in range(chains)))
+
+    asyncio.run(all_chains())
+    return rows
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """However busy the machine: only the chains decide."""
+    monkeypatch.setattr(batching, "PATIENCE", 60)
+
+
+def test_tasks_in_a_samplers_path_cost_no_passes(patient):
+    counts = [len(passes(make(slots=8), hops)) for hops in (0, 2, 4, 6)]
+    assert counts == counts[:1] * 4
+    assert counts[0] == max(sum(1 + (3 * i + 5 * step) % 4 for step in range(25)) for i in range(8))
+
+
+def test_nobody_waits_for_a_chain_that_is_closed_or_at_work(patient):
+    """With a patience of a minute this would not end in a test's time if anybody did."""
+    engine = make(slots=2)
+
+    async def both():
+        short, long = Chain(), Chain()
+        with short:
+            await asyncio.gather(engine.extend(ask(1, n=1, chain=short)), engine.extend(ask(2, n=1)))
+        await asyncio.gather(engine.extend(ask(3, n=20, chain=long)), engine.extend(ask(4, n=1)))
+        long.close()
+        return await engine.extend(ask(5))
+
+    assert len(asyncio.run(asyncio.wait_for(both(), 50))) == 3
+
+
+def test_a_chain_busy_elsewhere_holds_up_the_others_for_a_moment_only(monkeypatch):
+    monkeypatch.setattr(batching, "PATIENCE", 0.001)
+    engine = make(slots=2)
+
+    async def both():
+        busy = Chain()
+        other = asyncio.create_task(engine.extend(ask(1, n=50)))
+        await engine.extend(ask(2, n=1, chain=busy))
+        return busy.due, await other  # though it never asks again
+
+    due, trace = asyncio.run(both())
+    assert (due, len(trace)) == (1, 50)
+
+
+# Event loops that come and go
+
+
+def test_an_engine_at_work_in_another_loop_says_so():
+    engine = make()
+
+    async def busy():
+        task = asyncio.create_task(engine.extend(pc.Request(context=[1], max_new_tokens=60)))
+        await asyncio.sleep(0)
+        with pytest.raises(pc.EngineError, match="another event loop"):
+            await asyncio.to_thread(lambda: asyncio.run(engine.extend(pc.Request(context=[1], max_new_tokens=1))))
+        return await task
+
+    assert len(asyncio.run(busy())) == 60
+
+
+def test_one_loop_after_another():
+    engine = make()
+    want = extend(engine, ask(1), ask(2))
+    for _ in range(3):
+        for got, same in zip(extend(engine, ask(1), ask(2)), want, strict=True):
+            assert got.tokens.tolist() == same.tokens.tolist()
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_loop_that_was_stopped_in_the_middle_leaves_the_engine_whole(closed):
+    engine = make()
+    want = extend(engine, *map(ask, range(5)))
+    stopped = asyncio.new_event_loop()
+
+    async def until_it_decodes():
+        tasks = [stopped.create_task(engine.extend(ask(seed, n=80))) for seed in range(5)]
+        while engine.usage.decoded < before + 6:
+            await asyncio.sleep(0)
+        return tasks
+
+    before = engine.usage.decoded
+    tasks = stopped.run_until_complete(until_it_decodes())
+    if closed:
+        stopped.close()
+    for got, same in zip(extend(engine, *map(ask, range(5))), want, strict=True):
+        assert got.tokens.tolist() == same.tokens.tolist()
+    assert engine.idle == engine.concurrency
+    if not closed:  # and goes on later
+        done, _ = stopped.run_until_complete(asyncio.wait(tasks))
+        assert all("another event loop" in str(task.exception()) for task in done)
+        stopped.close()
+    assert len(extend(engine, *map(ask, range(5)))) == 5
+
+
+# Models that fail
+
+
+def test_nan_logits_fail_one_request_and_spoil_no_other():
+    engine = make(dtype=torch.float32)
+    poison = 13
+    with torch.no_grad():
+        engine.model.get_input_embeddings().weight[poison] = torch.nan
+
+    async def both():
+        bad = pc.Request(context=[1, poison], max_new_tokens=3, top_k=5)
+        good = pc.Request(context=[1, 2], max_new_tokens=3, top_k=1)
+        return await asyncio.gather(engine.extend(bad), engine.extend(good), return_exceptions=True)
+
+    # The tied or untied output row of the poisoned token is not a NaN logit: only its embedding is.
+    error, trace = asyncio.run(both())
+    assert isinstance(error, pc.EngineError)
+    assert "NaN" in str(error)
+    assert "float32" in str(error)
+    assert isinstance(trace, pc.Trace)
+    for _ in range(4):  # every row is used again
+        (trace,) = extend(engine, pc.Request(context=[3, 4, 5], max_new_tokens=3, top_k=1))
+        assert np.isfinite(trace.entropy).all()
+
+
+def no_memory_on_the_cpu(*_):
+    torch.empty(2**60)
+
+
+def no_memory_on_a_gpu(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def no_memory_for_cublas(*_):
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+def a_bug(*_):
+    raise RuntimeError("mat1 and mat2\nshapes cannot be multiplied")
+
+
+@pytest.mark.parametrize(
+    ("failure", "match"),
+    [
+        (no_memory_on_the_cpu, "out of memory .*lower slots or context_length"),
+        (no_memory_on_a_gpu, "out of memory .*lower slots or context_length"),
+        (no_memory_for_cublas, "out of memory .*lower slots or context_length"),
+        (a_bug, "decoding failed: RuntimeError: mat1 and mat2 shapes"),
+    ],
+)
+@pytest.mark.parametrize("job", ["prefill", "decode"])
+def test_a_model_that_fails_fails_its_requests_and_recovers(monkeypatch, job, failure, match):
+    engine = make()
+    requests = [pc.Request(context=[1, 2, seed], max_new_tokens=3, top_k=4, seed=seed) for seed in range(5)]
+    want = extend(engine, *requests)
+    with monkeypatch.context() as broken:
+        broken.setattr(Slots, job, failure)
+        for request in (pc.Request(context=[7, 8, 9], max_new_tokens=3), *requests[:1]):
+            if job == "prefill" and request is requests[0]:
+                continue  # what is cached needs none
+            with pytest.raises(pc.EngineError, match=match) as error:
+                extend(engine, request)
+            assert "\n" not in str(error.value)
+    assert engine.idle == engine.concurrency
+    for got, same in zip(extend(engine, *requests), want, strict=True):
+        assert got.tokens.tolist() == same.tokens.tolist()
+
+
+# Closing
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral-sliding"])
+@pytest.mark.filterwarnings("ignore:.*one request at a time")
+def test_a_closed_engine_says_so_and_gives_its_memory_back(tmp_path, kind):
+    engine = TransformersEngine.load(str(tiny_folder(tmp_path, kind)), slots=2, context_length=32)
+    extend(engine, ask())
+    held = [weakref.ref(engine._cache), *map(weakref.ref, engine.model.parameters())]
+    threads = {thread for thread in threading.enumerate() if thread.name.startswith("powercut-decode")}
+    asyncio.run(engine.aclose())
+    asyncio.run(engine.aclose())
+    gc.collect()
+    assert not any(ref() for ref in held)
+    assert not any(thread.is_alive() for thread in threads)
+    with pytest.raises(pc.EngineError, match="closed: load the model again"):
+        extend(engine, ask())
+    assert "2 slots" in engine.describe()
+
+
+def test_closing_fails_what_still_runs():
+    engine = make(slots=2)
+
+    async def close_in_the_middle():
+        tasks = [asyncio.create_task(engine.extend(ask(seed, n=80))) for seed in range(5)]
+        while not engine.usage.decoded:
+            await asyncio.sleep(0)
+        await engine.aclose()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    for error in asyncio.run(close_in_the_middle()):
+        assert isinstance(error, pc.EngineError)
+        assert "closed" in str(error)
+
+
+def test_closing_from_another_loop_fails_what_still_runs():
+    engine = make(slots=2)
+
+    async def busy():
+        task = asyncio.create_task(engine.extend(ask(n=80)))
+        while not engine.usage.decoded:
+            await asyncio.sleep(0)
+        await asyncio.to_thread(asyncio.run, engine.aclose())
+        with pytest.raises(pc.EngineError, match="closed"):
+            await task
+
+    asyncio.run(busy())
+
+
+def test_closing_after_a_loop_that_was_stopped_in_the_middle():
+    engine = make(slots=2)
+    stopped = asyncio.new_event_loop()
+
+    async def until_it_decodes():
+        task = stopped.create_task(engine.extend(ask(n=80)))
+        while not engine.usage.decoded:
+            await asyncio.sleep(0)
+        return task
+
+    task = stopped.run_until_complete(until_it_decodes())
+    stopped.close()
+    asyncio.run(engine.aclose())
+    del task
