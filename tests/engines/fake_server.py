@@ -41,7 +41,8 @@ class FakeServer:
     ``drops``: after how many tokens each coming request's stream is dropped. ``failures``: how many coming requests
     get HTTP 500, for the reason ``failure``. ``hold_after``: after how many tokens every stream stands still until the
     server is killed. ``hidden`` are tokens that end inside a character, which llama-server does not show. ``instead``
-    may give, for a path and a body, the bytes to send in place of an answer, after which the connection is closed;
+    may give, for a path and a body, the bytes to send in place of an answer, after which the connection is closed, and
+    ``handle_instead`` may write to the handler's ``wfile`` itself;
     ``spoil`` changes the text of each event. ``calls`` are the paths of all requests, ``seen`` the payloads of those
     for tokens; ``aborted`` is set once a client went away in the middle of an answer; ``running`` counts the answers
     under way, ``most_running`` the most of them.
@@ -66,6 +67,7 @@ class FakeServer:
     close_after: bool = False
     instead: Callable[[str, dict[str, Any]], bytes | None] = lambda path, body: None
     spoil: Callable[[str], str | bytes] = lambda text: text
+    handle_instead: Callable[[Any, dict[str, Any]], None] | None = None
     max_model_len: int | None = None
     drops: list[int] = field(default_factory=list)
     failures: int = 0
@@ -188,6 +190,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answered(self, body):
         """Whether the fault ordered for this request has been sent."""
+        if self.fake.handle_instead is not None:
+            self.close_connection = True
+            self.fake.handle_instead(self, body)
+            return True
         if (data := self.fake.instead(self.path, body)) is None:
             return False
         self.wfile.write(data)

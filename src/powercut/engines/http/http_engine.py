@@ -24,11 +24,11 @@ from powercut.engines.http.api import Api, UnavailableError
 from powercut.engines.http.handshake import UnfitError, check_log_probs, open_server
 from powercut.engines.http.pool import Patience, Pool, Server, look_again
 from powercut.engines.http.reading import Reading
-from powercut.engines.http.server_text import ServerText, find_text
+from powercut.engines.http.server_text import find_text
 from powercut.engines.protocol import KeepGoing, Request, Usage, check_request
 from powercut.engines.sequence import Sequence
 from powercut.errors import EngineError, SettingError
-from powercut.text import TokenizerText
+from powercut.text import Text, TokenizerText
 from powercut.trace import Trace
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class HttpEngine:
         backoff: float = 0.5,
     ) -> None:
         self.name = servers[0].model
-        self.text: TokenizerText | ServerText | None = None
+        self.text: Text | None = None
         self.concurrency = sum(concurrency or server.places or CONCURRENCY for server in servers)
         self.usage = Usage()
         self.stop_tokens = frozenset(stop_tokens)
@@ -112,7 +112,7 @@ class HttpEngine:
             engine.text = await find_text(servers, tokenizer, engine.ends, engine.patience)
             return engine
 
-        return _run(open_all())
+        return _run_apart(open_all())
 
     @property
     def idle(self) -> int:
@@ -154,7 +154,7 @@ class HttpEngine:
                     await check_log_probs(server, top_k)
 
             try:
-                _run(check_all())
+                _run_apart(check_all())
             except UnfitError as error:
                 raise error.why from error
             self._top_k = top_k
@@ -241,7 +241,7 @@ def _expire(limit: asyncio.Timeout) -> None:
     limit.reschedule(asyncio.get_running_loop().time())
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def _run_apart(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine for a caller that may be in an event loop of its own."""
     background = BackgroundLoop("powercut-http")
     try:

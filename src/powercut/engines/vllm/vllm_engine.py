@@ -32,7 +32,7 @@ from powercut.engines.vllm.launch import (
 )
 from powercut.engines.vllm.mailbox import Mailbox, Ticket, first_row
 from powercut.errors import EngineError, SettingError
-from powercut.text import TokenizerText
+from powercut.text import Text, TokenizerText
 from powercut.trace import Trace
 
 
@@ -53,7 +53,9 @@ class VllmEngine:
         name: str = "vllm",
         about: str = "",
     ) -> None:
-        self.name, self.text, self.capacity = name, text, capacity
+        self.name, self.capacity = name, capacity
+        self.text: Text | None = text
+        self._decode_now = None if text is None else text.decode_now
         self.stop_tokens = frozenset(stop_tokens)
         self.concurrency = capacity.slots * capacity.ranks
         self.usage = Usage()
@@ -124,7 +126,7 @@ class VllmEngine:
         self.check(request)
         if not self._shut_down.alive:
             raise EngineError("this vllm engine is closed: load it again")
-        sequence = Sequence(request, keep_going, self.stop_tokens, None if self.text is None else self.text.decode_now)
+        sequence = Sequence(request, keep_going, self.stop_tokens, self._decode_now)
         ticket = Ticket(f"powercut-{next(self._ids)}", sequence)
         with self._lock:
             rank = self._rank_of(request.chain)

@@ -123,7 +123,7 @@ def law_asked(request: Request) -> Json:
     }
 
 
-def whole(value: Any) -> int | None:
+def told_count(value: Any) -> int | None:
     """A count that a server may tell. Raises TypeError for what is neither absent nor a whole number."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise TypeError(f"{value!r} is no count")
@@ -132,5 +132,5 @@ def whole(value: Any) -> int | None:
 
 def computed(context: Any, cached: Any) -> int | None:
     """How many context tokens were computed, if the server says how many of them were cached."""
-    size, reused = whole(context), whole(cached)
+    size, reused = told_count(context), told_count(cached)
     return None if size is None or reused is None else max(0, size - reused)

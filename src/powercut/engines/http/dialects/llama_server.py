@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from powercut.engines.http.dialects.dialect import Chunk, Dialect, Hiding, Json, chunk_of, law_asked, whole
+from powercut.engines.http.dialects.dialect import Chunk, Dialect, Hiding, Json, chunk_of, law_asked, told_count
 from powercut.engines.protocol import Request
 
 
@@ -32,7 +32,7 @@ def _payload(model: str, request: Request, stop_ids: Sequence[int]) -> Json:
 
 
 def _parse(event: Json, received: int) -> Chunk:
-    final = bool(event.get("stop"))
+    final = bool(event["stop"])
     end = None if not final else "length" if event.get("stop_type") == "limit" else "stop"
     entries = [] if final else event.get("completion_probabilities") or []  # the last event says again what came before
     tokens = [] if final else event.get("tokens") or [entry["id"] for entry in entries]
@@ -40,8 +40,8 @@ def _parse(event: Json, received: int) -> Chunk:
     for token, entry, row in zip(tokens, entries, rows, strict=False):
         if all(token != listed for listed, _ in row):
             row.append((token, entry["logprob"]))
-    prefilled = whole((event.get("timings") or {}).get("prompt_n"))
-    return chunk_of(tokens, rows, end=end, total=whole(event.get("tokens_predicted")), prefilled=prefilled)
+    prefilled = told_count((event.get("timings") or {}).get("prompt_n"))
+    return chunk_of(tokens, rows, end=end, total=told_count(event.get("tokens_predicted")), prefilled=prefilled)
 
 
 def _force(payload: Json, token: int) -> Json:
@@ -69,7 +69,9 @@ def _lead(byte: int) -> int:
 
 
 def _read_about(about: Json) -> tuple[int | None, int | None]:
-    return whole(about.get("total_slots")), whole((about.get("default_generation_settings") or {}).get("n_ctx"))
+    return told_count(about.get("total_slots")), told_count(
+        (about.get("default_generation_settings") or {}).get("n_ctx")
+    )
 
 
 LLAMA = Dialect(

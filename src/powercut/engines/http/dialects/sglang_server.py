@@ -12,7 +12,7 @@ from powercut.engines.http.dialects.dialect import (
     chunk_of,
     computed,
     law_asked,
-    whole,
+    told_count,
 )
 from powercut.engines.protocol import Request
 
@@ -38,7 +38,7 @@ def _payload(model: str, request: Request, stop_ids: Sequence[int]) -> Json:
 
 def _parse(event: Json, received: int) -> Chunk:
     meta = event["meta_info"]
-    total = whole(meta.get("completion_tokens"))
+    total = told_count(meta.get("completion_tokens"))
     if total and "output_token_logprobs" not in meta:
         raise NoLogProbsError
     drawn = meta.get("output_token_logprobs") or []
@@ -71,5 +71,5 @@ SGLANG = Dialect(
     memory="its --max-running-requests or --mem-fraction-static",
     brief="start it with --incremental-streaming-output",
     about="/get_server_info",
-    read_about=lambda about: (whole(about.get("max_running_requests")), None),
+    read_about=lambda about: (told_count(about.get("max_running_requests")), None),
 )

@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from powercut.engines.http.dialects.dialect import Chunk, Dialect, Entries, Json, chunk_of, computed, law_asked, whole
+from powercut.engines.http.dialects.dialect import (
+    Chunk,
+    Dialect,
+    Entries,
+    Json,
+    chunk_of,
+    computed,
+    law_asked,
+    told_count,
+)
 from powercut.engines.protocol import Request
 from powercut.engines.vllm.launch import TEMPERATURES
 from powercut.errors import EngineError
@@ -35,10 +44,10 @@ def _parse(event: Json, read: Callable[[Json], tuple[Sequence[int], Sequence[Ent
     usage = event.get("usage") or {}
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
     counts: Json = {
-        "total": whole(usage.get("completion_tokens")),
+        "total": told_count(usage.get("completion_tokens")),
         "prefilled": computed(usage.get("prompt_tokens"), cached),
     }
-    if not event["choices"]:
+    if event["choices"] == []:
         return chunk_of([], [], **counts)
     choice = event["choices"][0]
     return chunk_of(*read(choice), end=choice.get("finish_reason"), **counts)

@@ -1,0 +1,79 @@
+"""What a server draws has the law that it tells."""
+
+import numpy as np
+import pytest
+
+import powercut as pc
+from powercut.study.exact import EOS, enumerate_completions, procedure_law
+from tests.checks import chi_square_p, count, random_table
+from tests.engines.fake_server import FakeServer
+from tests.engines.http_tools import MODEL, PROMPT, ask, every_kind, extend, load
+
+
+@every_kind
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_a_server_and_a_table_give_the_same_traces(kind, chunk):
+    with FakeServer(MODEL, kind=kind, chunk=chunk) as server:
+        requests = [ask(seed, temperature=0.5, n=9) for seed in range(20)]
+        got = extend(load(server), *requests)
+    want = extend(pc.TableEngine(MODEL, EOS), *requests)
+    assert {t.finished for t in want} == {True, False}
+    for a, b in zip(got, want, strict=True):
+        assert a.tokens.tolist() == b.tokens.tolist()
+        assert a.finished == b.finished
+        for name in ("logp", "logq", "entropy"):
+            np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=1e-9)
+
+
+@every_kind
+def test_the_last_piece_says_that_it_is_finished(kind):
+    pieces = []
+    with FakeServer(MODEL, kind=kind) as server:
+        traces = extend(load(server), *map(ask, range(10)), keep_going=lambda piece: pieces.append(piece) or True)
+    assert sum(p.finished for p in pieces) == sum(t.finished for t in traces) > 0
+    assert all(p.tokens[-1] == EOS for p in pieces if p.finished)
+
+
+@every_kind
+def test_own_stop_tokens_cut_a_chunk(kind):
+    with FakeServer(MODEL, kind=kind, chunk=4) as server:
+        engine = load(server, stop_tokens=[5])
+        for trace in extend(engine, *(ask(seed, stop=(4,)) for seed in range(20))):
+            assert not set(trace.tokens[:-1].tolist()) & {EOS, 4, 5}
+            assert trace.finished == (trace.tokens[-1] in (EOS, 4, 5))
+
+
+def test_sglang_that_streams_only_what_is_new():
+    with FakeServer(MODEL, kind="sglang", cumulative=False, chunk=2) as server:
+        (got,) = extend(load(server), ask(3))
+    (want,) = extend(pc.TableEngine(MODEL, EOS), ask(3))
+    assert got.tokens.tolist() == want.tokens.tolist()
+
+
+@every_kind
+def test_prefill_is_what_the_server_says(kind):
+    with FakeServer(MODEL, kind=kind, cached=2) as server:
+        engine = load(server)
+        (trace,) = extend(engine, ask(0))
+    assert (trace.prefilled, engine.usage.prefilled, engine.usage.reused) == (1, 1, 2)
+    with FakeServer(MODEL, kind="completions") as server:
+        assert extend(load(server), ask(0))[0].prefilled == len(PROMPT)
+
+
+ALARM = 1e-6
+
+
+@pytest.mark.parametrize("faulty", [False, True], ids=["sound", "drops"])
+def test_entropy_cut_over_http_has_the_law_of_its_procedure(faulty):
+    """Dropped streams and all: what is drawn after a drop follows the same law."""
+    probs = random_table(12, 3)
+    sampler = pc.EntropyCut(alpha=2, steps=2, blocks=1, max_new_tokens=3, uniform_mix=0.2, top_k=3)
+    space = enumerate_completions(probs, (1,), 3, sampler.proposal_temperature, 3)
+    with FakeServer(probs, kind="generate") as server:
+        engine = load(server, top_k=3, concurrency=8)
+        server.drops = [1, 0, 3, 1, 2] * 100 if faulty else []
+        completions = pc.sample(engine, sampler, [(1,)], n=250, seed=5)
+    counts = count(space, completions)
+    assert chi_square_p(counts, procedure_law([space], sampler)) > ALARM
+    low = space.power(1.0)
+    assert chi_square_p(counts, low) < ALARM  # control: not the model itself
