@@ -1,13 +1,16 @@
 """What the checks at the start find, each in one line."""
 
 import asyncio
+import json
 
 import pytest
 
 import powercut as pc
 from powercut.engines.http.api import Api
+from powercut.study.exact import EOS
 from tests.engines.fake_server import FakeServer
-from tests.engines.http_tools import MODEL, ask, every_kind, load, rejected
+from tests.engines.http_tools import MODEL, ask, every_kind, extend, load, never_stops, now, rejected
+from tests.tiny import tiny_tokenizer
 
 
 def test_no_server():
@@ -16,9 +19,28 @@ def test_no_server():
     rejected(server, "no answer from http://127.0.0.1:.*start the server")
 
 
-@pytest.mark.parametrize("url", ["http:///v1", "http://u:secret@host/v1", "http://host/v1,ftp://other"])
-def test_urls_that_are_none(url):
-    with pytest.raises(pc.SettingError) as caught:
+@pytest.mark.parametrize(
+    ("url", "match"),
+    [
+        ("http:///v1", "no base URL"),
+        ("http://", "no base URL"),
+        ("http://host:99999/v1", "no base URL"),
+        ("http://host:x/v1", "no base URL"),
+        ("http://[::1/v1", "no base URL"),
+        ("http://host/v1,ftp://other", "no base URL"),
+        ("http://u:secret@host/v1", "no key into the URL"),
+        ("http://host/v1?key=secret", "no key into the URL"),
+        ("http://host/v1#part", "fragment"),
+        ("http://host/v1#", "fragment"),
+        ("http://host/v1,http://host", "each server once"),
+        ("http://host/v1,http://host/v1/", "each server once"),
+        ("localhost:11434", "http://localhost:11434"),
+        ("127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1"),
+        ("[::1]:8000", r"http://\[::1\]:8000"),
+    ],
+)
+def test_urls_that_are_none(url, match):
+    with pytest.raises(pc.SettingError, match=match) as caught:
         pc.load(url)
     assert "secret" not in str(caught.value)
 
@@ -93,3 +115,127 @@ def test_what_is_no_such_server():
 def test_an_option_it_does_not_have():
     with pytest.raises(pc.SettingError, match="http engine has no option slots"):
         pc.load("http://host/v1", slots=3)
+
+
+# dialects
+
+
+@every_kind
+@pytest.mark.parametrize("owner", ["me", "vllm", "llamacpp", "sglang", "openai"])
+def test_a_proxy_may_name_any_owner(kind, owner):
+    with FakeServer(MODEL, kind=kind, owner=owner) as server:
+        (trace,) = extend(load(server), ask(3))
+    assert trace.tokens.tolist() == extend(pc.TableEngine(MODEL, EOS), ask(3))[0].tokens.tolist()
+
+
+def json_answer(body, status=200):
+    data = json.dumps(body).encode()
+    return f"HTTP/1.1 {status} X\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
+
+
+def plain(text, status):
+    return f"HTTP/1.1 {status} X\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
+
+
+NOT_FOUND = json_answer({"detail": "Not Found"}, 404)
+TEXT_STREAM = 'data: {"choices": [{"text": "hi", "index": 0, "finish_reason": "length"%s}]}\n\ndata: [DONE]\n\n'
+BY_TEXT = ', "logprobs": {"tokens": ["hi"], "token_logprobs": [-1.0], "top_logprobs": [{"hi": -1.0, "ho": -2.0}]}'
+OTHERS = {  # what each says to any POST, by its path
+    "ollama": lambda path: (
+        json_answer({"error": {"message": "json: cannot unmarshal array into Go struct field"}}, 400)
+        if path == "/v1/completions"
+        else plain("404 page not found", 404)
+    ),
+    "lm studio": lambda path: json_answer({"error": f"Unexpected endpoint or method. (POST {path})"}),
+    "tgi": lambda path: plain("Failed to deserialize the JSON body into the target type: prompt: invalid type", 422),
+    "openai": lambda path: (
+        json_answer({"error": {"message": "Unrecognized request argument supplied: add_special_tokens"}}, 400)
+        if path == "/v1/completions"
+        else json_answer({"error": {"message": f"Invalid URL (POST {path})"}}, 404)
+    ),
+    "llama-cpp-python": lambda path: json_answer({"error": {"message": "[{'type': 'string_type'}]"}}, 422),
+    "only chat": lambda path: NOT_FOUND,
+    "all 400": lambda path: json_answer({"error": "unknown route"}, 400),
+    "all 500": lambda path: json_answer({"error": "unknown route"}, 500),
+    "a web page": lambda path: plain("<html>hello</html>", 200),
+    "text without log-probabilities": lambda path: plain(TEXT_STREAM % "", 200),
+    "log-probabilities by text": lambda path: plain(TEXT_STREAM % BY_TEXT, 200),
+    "closes": lambda path: b"",
+}
+
+
+@pytest.mark.parametrize("models", [["m"], ["m", "embedder"]])
+@pytest.mark.parametrize("other", OTHERS)
+def test_other_kinds_of_server(other, models):
+    def answer(path, body):
+        if path == "/v1/models":
+            return json_answer({"object": "list", "data": [{"id": name, "owned_by": "library"} for name in models]})
+        return OTHERS[other](path) if body else NOT_FOUND
+
+    with FakeServer(MODEL, instead=answer) as server:
+        rejected(server, "is none of vLLM, SGLang and llama-server", retry_for=0.0)
+
+
+@pytest.mark.parametrize("listed", [NOT_FOUND, plain("<html>", 200), json_answer({"error": "Unexpected endpoint"})])
+def test_a_server_without_models(listed):
+    with FakeServer(MODEL, instead=lambda path, body: listed) as server:
+        rejected(server, "is none of vLLM, SGLang and llama-server")
+
+
+def test_several_models_to_choose_from():
+    def answer(path, body):
+        data = [{"id": name, "owned_by": "vllm"} for name in ("fake", "other")]
+        return json_answer({"data": data}) if path == "/v1/models" else None
+
+    with FakeServer(MODEL, instead=answer) as server:
+        rejected(server, "serves fake, other: say which")
+        assert load(server, model="fake").name == "fake"
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/completion"])
+def test_a_server_that_still_loads_its_model_is_waited_for(path, caplog):
+    loading = json_answer({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}, 503)
+    left = [3]
+
+    def answer(asked, body):
+        left[0] -= asked == path and left[0] > 0
+        return loading if asked == path and left[0] else None
+
+    with FakeServer(MODEL, kind="llama") as server:
+        server.instead = answer
+        load(server)
+    assert sum("still loads its model" in record.getMessage() for record in caplog.records) == 1
+    with FakeServer(MODEL, kind="llama") as server:
+        server.instead = lambda asked, body: loading
+        rejected(server, "Loading model.*start the server", retry_for=0.0)
+
+
+# what a server tells of itself
+
+
+@pytest.mark.parametrize("kind", ["llama", "sglang"])
+def test_concurrency_follows_the_servers_places(kind):
+    with FakeServer(MODEL, kind=kind, places=3) as one, FakeServer(MODEL, kind=kind, places=5) as two:
+        assert load(one, two).concurrency == 8
+        assert load(one, two, concurrency=7).concurrency == 14
+    with FakeServer(MODEL, kind=kind) as server:
+        assert load(server).concurrency == 64
+
+
+def test_the_context_of_one_place_is_the_limit():
+    with FakeServer(MODEL, kind="llama", places=3, max_model_len=20) as server:
+        engine = load(server)
+        with pytest.raises(pc.SettingError, match="context_length=20"):
+            engine.check(ask(n=18))
+
+
+def test_the_model_is_named_in_every_request_to_llama_server():
+    with FakeServer(never_stops, kind="llama", tokenizer=tiny_tokenizer(), model="org/a b") as server:
+        bodies = []
+        server.instead = lambda path, body: bodies.append(body)
+        engine = load(server, top_k=3)
+        now(engine.text.encode_chat([{"role": "user", "content": "hi"}]))
+        now(engine.text.decode([50]))
+        extend(engine, ask(top_k=3))
+        assert {body.get("model") for body in bodies if body} == {"org/a b"}
+        assert "/props?model=org%2Fa%20b" in server.calls

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from inspect import Parameter, signature
+from pathlib import Path
 from typing import Any
 
 from powercut.engines.protocol import Engine
@@ -11,6 +13,8 @@ from powercut.errors import EngineError, SettingError
 from powercut.models.libraries import libraries
 
 Loader = Callable[..., Engine]
+
+_HOST_AND_PORT = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}(/.*)?")
 
 
 def _transformers() -> Loader:
@@ -63,6 +67,8 @@ def load(name: str | None = None, /, **options: Any) -> Engine:
     if name is None:
         name = options.pop("model", None)
     engine, rest = select(name)
+    if engine == "transformers" and rest is not None and _HOST_AND_PORT.fullmatch(rest) and not Path(rest).exists():
+        raise SettingError(f"model: {rest} looks like a server's address: give it with its scheme, http://{rest}")
     loader = ENGINES[engine]()
     parameters = signature(loader).parameters
     takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
