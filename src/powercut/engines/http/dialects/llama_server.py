@@ -12,6 +12,10 @@ from powercut.engines.http.dialects.dialect import Chunk, Dialect, Hiding, Json,
 from powercut.engines.protocol import Request
 
 
+_LEADS = ((0xE0, 0xC0, 2), (0xF0, 0xE0, 3), (0xF8, 0xF0, 4))
+"""What the first byte of a character of 2, 3 and 4 bytes looks like in UTF-8."""
+
+
 def _payload(model: str, request: Request, stop_ids: Sequence[int]) -> Json:
     # It knows no stop ids of the request: the engine watches for them itself.
     return {
@@ -59,13 +63,8 @@ def _incomplete(text: bytes) -> bool:
     Of the text before the last token nothing matters: it was complete, so that its last characters have all their
     bytes, however many follow.
     """
-    needed = {0b110: 2, 0b1110: 3, 0b11110: 4}
-    return any(back < needed.get(_lead(byte), 0) for back, byte in enumerate(reversed(text[-4:]), 1))
-
-
-def _lead(byte: int) -> int:
-    """The leading ones of a byte, and the zero after them: 0b1110 of the first of three bytes."""
-    return next((byte >> shift for shift in (5, 4, 3) if byte >> shift in (0b110, 0b1110, 0b11110)), 0)
+    ends = enumerate(reversed(text[-4:]), 1)
+    return any(back < bytes_of for back, byte in ends for mask, lead, bytes_of in _LEADS if byte & mask == lead)
 
 
 def _read_about(about: Json) -> tuple[int | None, int | None]:
