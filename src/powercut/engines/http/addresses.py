@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import urllib.parse
 
 import httpx
@@ -72,7 +73,7 @@ def sent_unseen(root: str) -> bool:
 def without_key(text: str, key: str | None) -> str:
     """``text`` with the key blacked out, however it is spelt there, and with no character that could move a cursor."""
     if key is not None:
-        as_json = key.replace("\\", "\\\\").replace('"', '\\"')
-        for spelt in {key, as_json, repr(key)[1:-1], urllib.parse.quote(key), urllib.parse.quote(key, safe="")}:
-            text = text.replace(spelt, "***")
+        for spelt in {key, urllib.parse.quote(key), urllib.parse.quote(key, safe="")}:
+            # Quoted once or several times it has more backslashes, and else the same characters.
+            text = re.sub(r"\\*".join(map(re.escape, spelt.replace("\\", ""))), "***", text)
     return "".join(c if c.isprintable() else " " for c in text)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from powercut.engines.http.dialects.dialect import Chunk, Dialect, Hiding, Json, chunk_of, law_asked, told_count
 from powercut.engines.protocol import Request
 
-
 _LEADS = ((0xE0, 0xC0, 2), (0xF0, 0xE0, 3), (0xF8, 0xF0, 4))
 """What the first byte of a character of 2, 3 and 4 bytes looks like in UTF-8."""
 
