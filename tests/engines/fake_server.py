@@ -227,7 +227,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(200, {"tokens": [VISIBLE]})
             return
         if fake.tokenizer is not None and self.path in ("/tokenize", "/detokenize", "/apply-template"):
-            self.reply(200, self.text(body))
+            try:
+                self.reply(200, self.text(body))
+            except KeyError as error:
+                self.refuse(400, f"field required: {error}")
             return
         if self.path != PATHS[fake.kind]:
             self.reply(404, {"detail": "Not Found"})

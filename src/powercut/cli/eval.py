@@ -16,7 +16,9 @@ from powercut.cli.options import (
     ContextFlag,
     DeviceFlag,
     DtypeFlag,
+    ServedModelFlag,
     SlotsFlag,
+    TokenizerFlag,
     flag,
     given,
     with_repeated_setting_flags,
@@ -91,6 +93,8 @@ def evaluate(
     dtype: DtypeFlag = None,
     slots: SlotsFlag = None,
     context_length: ContextFlag = None,
+    tokenizer: TokenizerFlag = None,
+    served_model: ServedModelFlag = None,
     **settings: Any,
 ) -> None:
     """Evaluate samplers on benchmarks.
@@ -131,7 +135,14 @@ def evaluate(
         len(bench.problems) * seeds * each.sampler.width for bench, several in chosen.items() for each in several
     )
     console = Console(stderr=True, quiet=quiet, highlight=False)
-    options = given(device=device, dtype=dtype, slots=slots, context_length=context_length)
+    options = given(
+        device=device,
+        dtype=dtype,
+        slots=slots,
+        context_length=context_length,
+        tokenizer=tokenizer,
+        model=served_model,
+    )
     harnesses: list[Harness] = []
     with RunFolder(out) as folder:
         facts = provenance(["powercut", *sys.argv[1:]])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from powercut.errors import visible
+from powercut.errors import SettingError, visible
 
 if TYPE_CHECKING:
     from powercut.engines.protocol import Engine
@@ -17,7 +17,11 @@ def load_engine(console: Console, model: str | None, options: dict[str, Any], mo
     import powercut
     from powercut.engines import select
 
-    if select(model)[0] == "transformers":
+    engine_name = select(model)[0]
+    for option, named in (("tokenizer", "--tokenizer"), ("model", "--served-model")):
+        if option in options and engine_name not in ("http", "https"):
+            raise SettingError(f"{named} is for a server: give its URL, --model http://HOST:PORT/v1, or leave it out")
+    if engine_name == "transformers":
         options = {"slots": min(16, most), **options}  # no memory for more requests than there will be
     if not console.is_terminal:
         return powercut.load(model, **options)

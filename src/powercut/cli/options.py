@@ -19,7 +19,7 @@ _MODEL_PANEL = "Model"
 ModelFlag = Annotated[
     str | None,
     typer.Option(
-        help="A hub name or a local folder; `powercut models` lists what is here. "
+        help="A hub name, a local folder, vllm:NAME or a URL; `powercut models` lists what is here. "
         "Default: the bundled SmolLM2-135M-Instruct.",
         rich_help_panel=_MODEL_PANEL,
     ),
@@ -33,6 +33,17 @@ DtypeFlag = Annotated[
 SlotsFlag = Annotated[int | None, typer.Option(help="Completions decoded at once.", rich_help_panel=_MODEL_PANEL)]
 ContextFlag = Annotated[
     int | None, typer.Option(help="Longest prompt and completion together, in tokens.", rich_help_panel=_MODEL_PANEL)
+]
+TokenizerFlag = Annotated[
+    str | None,
+    typer.Option(
+        help="For a server: the folder or hub name of its model's tokenizer. "
+        "Default: the server's own, from its folder if that is here.",
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+ServedModelFlag = Annotated[
+    str | None, typer.Option(help="For a server: which of its models.", rich_help_panel=_MODEL_PANEL)
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])

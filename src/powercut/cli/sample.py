@@ -17,7 +17,9 @@ from powercut.cli.options import (
     DeviceFlag,
     DtypeFlag,
     ModelFlag,
+    ServedModelFlag,
     SlotsFlag,
+    TokenizerFlag,
     build_sampler,
     given,
     with_setting_flags,
@@ -99,6 +101,8 @@ def sample(
     dtype: DtypeFlag = None,
     slots: SlotsFlag = None,
     context_length: ContextFlag = None,
+    tokenizer: TokenizerFlag = None,
+    served_model: ServedModelFlag = None,
     **settings: Any,
 ) -> None:
     """Sample completions of one or more prompts.
@@ -143,7 +147,14 @@ def sample(
             write_trace=trace.write if trace else None,
         )
         try:
-            engine_options = given(device=device, dtype=dtype, slots=slots, context_length=context_length)
+            engine_options = given(
+                device=device,
+                dtype=dtype,
+                slots=slots,
+                context_length=context_length,
+                tokenizer=tokenizer,
+                model=served_model,
+            )
             engine = load_engine(console, model, engine_options, job.total * built.width)
             asyncio.run(session.run(engine))
         except KeyboardInterrupt:

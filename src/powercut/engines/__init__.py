@@ -72,7 +72,8 @@ def load(name: str | None = None, /, **options: Any) -> Engine:
     loader = ENGINES[engine]()
     parameters = signature(loader).parameters
     takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
-    unknown = sorted(options.keys() - parameters.keys())
+    which = next(iter(parameters))  # the model or URL, which is given already
+    unknown = sorted(options.keys() - (parameters.keys() - {which}))
     if unknown and not takes_any:
         raise SettingError(f"the {engine} engine has no option {unknown[0]}")
     return loader(rest, **options)

@@ -59,6 +59,11 @@ async def _open(api: Api, model: str | None, top_k: int) -> Server:
         raise SettingError(f"model: {api.root} serves {_several(names)}, not {model}")
     card = (bases or cards)[0] if model is None else cards[names.index(model)]
     owner = str(card.get("owned_by")).lower()
+    say_which = None
+    if model is None and len(bases) > 1:
+        say_which = SettingError(f"model: {api.root} serves {_several(names)}: say which")
+        if owner in BY_OWNER:
+            raise say_which
     failures: list[tuple[Dialect, PowercutError]] = []
     unfit: list[PowercutError] = []
     for dialect in in_order(owner):
@@ -73,8 +78,8 @@ async def _open(api: Api, model: str | None, top_k: int) -> Server:
                 raise
             failures.append((dialect, error))
         else:
-            if model is None and len(bases) > 1:
-                raise SettingError(f"model: {api.root} serves {_several(names)}: say which")
+            if say_which is not None:
+                raise say_which
             return server
     if unfit:
         raise unfit[0]
