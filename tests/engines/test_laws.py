@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from powercut.engines.laws import check_rows, draw, next_token_law, top_k_laws
+from powercut.engines.laws import check_rows, draw, next_token_law, padded_rows, top_k_laws, whole_numbers
 from powercut.errors import EngineError
 
 LAST = math.nextafter(1, 0)
@@ -271,3 +271,33 @@ def test_rows_of_any_law_pass_though_rounded_to_single_precision(data):
     law = next_token_law(logits, np.ones(len(logits)))
     ids = np.tile(np.arange(logits.shape[1]), (len(logits), 1))
     check_rows(ids, law.logp.astype(np.float32), logits.shape[1])
+
+
+@pytest.mark.parametrize("odd", [1.0, 1.5, "1", True, None, -1, 2**63, 2**70, np.float64(1), [1]])
+def test_what_is_no_whole_number_is_no_token_id(odd):
+    assert whole_numbers([0, 7, np.int64(5), 2**62]).tolist() == [0, 7, 5, 2**62]
+    with pytest.raises(EngineError, match="no whole number"):
+        whole_numbers([1, odd])
+    with pytest.raises(EngineError, match="no whole number"):
+        padded_rows(np.array([2]), [1, odd], [-1.0, -2.0])
+
+
+def test_flat_rows_are_padded_with_empty_places():
+    ids, logprobs = padded_rows(np.array([2, 0, 1]), [3, 1, 4], [-1.0, -2, None])
+    assert ids.tolist() == [[3, 1], [-1, -1], [4, -1]]
+    np.testing.assert_array_equal(logprobs, [[-1, -2], [-np.inf, -np.inf], [np.nan, -np.inf]])
+    assert padded_rows(np.zeros(0, np.int64), [], [])[0].shape == (0, 0)
+
+
+@pytest.mark.parametrize("odd", ["-1.0", True, [1.0], 10**400])
+def test_what_is_no_number_is_no_log_probability(odd):
+    with pytest.raises(EngineError, match="no number"):
+        padded_rows(np.array([2]), [1, 2], [-1.0, odd])
+
+
+@pytest.mark.parametrize(
+    ("widths", "ids", "values"), [([2], [1], [-1.0]), ([1], [1], []), ([1, 1], [1, 2, 3], [-1.0] * 3)]
+)
+def test_rows_of_other_lengths_than_said_are_refused(widths, ids, values):
+    with pytest.raises(EngineError, match="do not match"):
+        padded_rows(np.array(widths), ids, values)

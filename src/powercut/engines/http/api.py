@@ -197,7 +197,8 @@ class Api:
     def _worded(self, status: int, body: Any, retry_after: float = 0.0) -> EngineError:
         while isinstance(body, dict):  # {"error": {"message": ...}}, {"message": ...}, {"detail": ...}
             body = next((body[key] for key in ("error", "message", "detail") if body.get(key)), "no reason given")
-        reason = one_line(self._clean(body if isinstance(body, str) else json.dumps(body)), 300)
+        reason = self._clean(body if isinstance(body, str) else json.dumps(body)).strip()
+        reason = one_line(reason, 300) if reason else "no reason given"
         if status in (401, 403):
             if self._key is not None:
                 text = f"{self.root} refuses the key in {KEY} or {OPENAI_KEY} ({reason})"

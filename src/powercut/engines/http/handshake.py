@@ -87,8 +87,8 @@ async def _open(api: Api, model: str | None, top_k: int) -> Server:
     if telling:
         ready = ": the server must be up and ready" if isinstance(telling[0], UnavailableError) else ""
         raise EngineError(f"{telling[0]}{ready}") from telling[0]
-    dialect, first = failures[0]
-    raise _none_of_them(api, f"no way to send it token ids was found ({dialect.name}: {one_line(first, 160)})")
+    dialect, why = next((failed for failed in failures if not _no_path(failed[1])), failures[0])
+    raise _none_of_them(api, f"no way to send it token ids was found ({dialect.name}: {one_line(why, 160)})")
 
 
 def _none_of_them(api: Api, why: str) -> EngineError:
