@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from powercut.engines.background import BackgroundLoop
@@ -181,7 +181,8 @@ class HttpEngine:
         """Close all connections. Requests that still run fail with EngineError."""
         self._closed = True
         for running, loop in list(self._running.items()):
-            loop.call_soon_threadsafe(_expire, running)
+            with suppress(RuntimeError):  # that loop is closed, and the request with it
+                loop.call_soon_threadsafe(_expire, running)
         for server in self._pool.servers:
             await server.api.aclose()
 
