@@ -229,10 +229,14 @@ def test_each_token_renews_the_deadline_and_comments_do_not(monkeypatch):
     )
     with FakeServer(never_stops) as server:
         engine = load(server, top_k=3)
-        server.spoil = lambda event: f": comment\n\n{event}: another\n\n"
-        (trace,) = extend(engine, ask(top_k=3, n=16))
-    assert len(trace) == len(renewed) == 16
-    assert renewed == sorted(renewed)
+        counts = []
+        for n, comment in ((8, ""), (16, ""), (16, ": comment\n\n")):
+            server.spoil = lambda event, comment=comment: comment + event + comment
+            renewed.clear()
+            assert len(extend(engine, ask(top_k=3, n=n))[0]) == n
+            counts.append(len(renewed))
+    assert counts[1] == counts[0] + 8
+    assert counts[2] == counts[1]
 
 
 ANSWERS = {
