@@ -1,7 +1,10 @@
 """``powercut eval`` with a fake model, in this process."""
 
+import gc
 import json
+import re
 import sys
+import weakref
 
 import pytest
 
@@ -34,6 +37,7 @@ def test_a_run_ends_with_a_table_and_is_not_done_again(engine, capsys, tmp_path,
     names = ["arithmetic standard", "arithmetic entropy-cut (α=2)", "arithmetic entropy-cut (α=4)"]
     assert [line[0] for line in lines[1:]] == names
     assert {line[1] for line in lines[1:]} == {"6"}
+    assert [bool(re.fullmatch(r"\d+%", line[4])) for line in lines[1:]] == [False, True, True]
     found = cells(out)
     assert sorted(cell["settings"].get("alpha", 0) for cell in found.values()) == [0, 2.0, 4.0]
     for name, cell in found.items():
@@ -81,6 +85,42 @@ def test_several_models_and_a_data_file(engine, capsys, tmp_path):
     for cell in cells(tmp_path / "run").values():
         assert cell["data"]["file"] == str(data)
         assert len(cell["data"]["sha256"]) == 64
+
+
+def test_a_model_is_closed_and_forgotten_before_the_next_is_loaded(capsys, tmp_path, monkeypatch):
+    loaded, seen = [], []
+
+    class Engine(fake.FakeEngine):
+        closed = 0
+
+        async def aclose(self):
+            self.closed += 1
+            seen.append((self.closed, self.usage.decoded > 0))
+
+    def load(name, **_):
+        gc.collect()
+        seen.append((name, [engine() for engine in loaded if engine() is not None]))
+        engine = Engine()
+        loaded.append(weakref.ref(engine))
+        return engine
+
+    monkeypatch.setattr(powercut, "load", load)
+    command = ["arithmetic", "--limit", "2", "--sampler", "standard", *SHORT[:2], "--out", str(tmp_path), "--quiet"]
+    assert run(capsys, *command, "--model", "A", "--model", "B", "--model", "C")[0] == 0
+    assert seen == [("A", []), (1, True), ("B", []), (1, True), ("C", []), (1, True)]
+
+
+def test_a_model_that_fails_is_closed_too(capsys, tmp_path, monkeypatch):
+    closed = []
+
+    class Engine(fake.FakeEngine):
+        async def aclose(self):
+            closed.append(True)
+
+    monkeypatch.setattr(powercut, "load", lambda *_, **__: Engine())
+    code, _, err = run(capsys, "arithmetic", "--prompt", "chat", "--limit", "1", *SHORT, "--out", str(tmp_path))
+    assert (code, closed) == (2, [True])
+    assert "needs a chat template" in err
 
 
 def test_failures_are_reported_and_stop_nothing(engine, capsys, tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def test_json_has_everything_and_is_strict(engine, capsys):
     assert result["text"] == fake.LetterText().decode_now(result["tokens"])
     assert result["finished"] is (result["tokens"][-1] == fake.EOS)
     assert math.isfinite(result["logp"])
-    assert {"acceptance", "steps", "tokens_decoded", "tokens_prefilled", "seconds"} <= set(result["stats"])
+    assert {"acceptance", "changed", "steps", "tokens_decoded", "tokens_prefilled", "seconds"} <= set(result["stats"])
 
 
 def test_the_same_seed_gives_the_same_text(engine, capsys):

@@ -69,7 +69,7 @@ def test_any_task_runs_and_each_sample_has_our_statistics(tmp_path):
     assert [(s.id, s.epoch) for s in saved.samples] == [(i, e) for e in (1, 2, 3) for i in (1, 2)]
     for sample in saved.samples:
         facts = sample.output.metadata
-        assert {"acceptance", "steps", "tokens_decoded", "tokens_prefilled", "seconds"} <= set(facts)
+        assert {"acceptance", "changed", "steps", "tokens_decoded", "tokens_prefilled", "seconds"} <= set(facts)
         assert facts["sampler"] == "entropy-cut"
         assert facts["settings"]["steps"] == 3
         assert sample.output.usage.output_tokens == facts["tokens"]
@@ -185,6 +185,25 @@ def test_engine_options_and_a_server_reach_the_loader(monkeypatch):
         ("http://localhost:1/v1", {}),
         ("http://localhost:1/v1", {"model": "Qwen/Qwen3-8B"}),
     ]
+
+
+def test_it_closes_the_engine_that_it_loaded_and_no_other(monkeypatch):
+    closed = []
+
+    class Engine(FakeEngine):
+        async def aclose(self):
+            closed.append(self)
+
+    async def use(asked):
+        async with asked:
+            pass
+
+    engine = Engine()
+    asyncio.run(use(model(engine)))
+    assert closed == []
+    monkeypatch.setattr("powercut.integrations.inspect.load", lambda *_: engine)
+    asyncio.run(use(get_model("powercut/fake", memoize=False)))
+    assert closed == [engine]
 
 
 def test_one_failed_completion_need_not_stop_the_others(tmp_path):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -29,6 +30,10 @@ from powercut.evals.styles import STYLES
 from powercut.evals.tasks import TASKS
 from powercut.models.converting import DEFAULT_MODEL
 from powercut.samplers import SAMPLERS
+
+if TYPE_CHECKING:
+    from powercut.evals.runs.plan import Cell
+    from powercut.records import Result
 
 _RUN = "The run"
 
@@ -143,28 +148,38 @@ def evaluate(
         tokenizer=tokenizer,
         model=served_model,
     )
-    harnesses: list[Harness] = []
+    results: dict[Cell, list[Result]] = {}
     with RunFolder(out) as folder:
         facts = provenance(["powercut", *sys.argv[1:]])
         folder.record(facts)
+
+        def run_model(name: str) -> None:
+            nonlocal facts
+            engine = load_engine(console, name, options, most)
+            try:
+                facts = replace(facts, engines={**(facts.engines or {}), name: engine.describe()})
+                folder.record(facts)
+                cells = make_cells(chosen, name, engine, style=prompt, seeds=seeds, dtype=dtype)
+                progress = EvalProgress(console, engine.usage)
+                harness = Harness(engine, folder, cells, progress.observe, concurrency)
+                progress.start(harness.results())
+                try:
+                    with progress:
+                        harness.run()
+                finally:
+                    results.update(harness.results())
+            finally:
+                asyncio.run(engine.aclose())  # its memory is for the next model
+
         if local is not None and any(bench.execute is not None for bench in benches):
             say(f"note: {local.describe()}")
         try:
-            for each in dict.fromkeys(model or [DEFAULT_MODEL]):
-                engine = load_engine(console, each, options, most)
-                facts = replace(facts, engines={**(facts.engines or {}), each: engine.describe()})
-                folder.record(facts)
-                cells = make_cells(chosen, each, engine, style=prompt, seeds=seeds, dtype=dtype)
-                progress = EvalProgress(console, engine.usage)
-                harnesses.append(Harness(engine, folder, cells, progress.observe, concurrency))
-                progress.start(harnesses[-1].results())
-                with progress:
-                    harnesses[-1].run()
+            for name in dict.fromkeys(model or [DEFAULT_MODEL]):
+                run_model(name)
         except KeyboardInterrupt:
-            kept = sum(len(done) for harness in harnesses for done in harness.results().values())
+            kept = sum(map(len, results.values()))
             say(f"interrupted: {kept} completions are in {out}, and the same command goes on from there")
             raise typer.Exit(130) from None
-    results = {cell: done for harness in harnesses for cell, done in harness.results().items()}
     show_summary(results)
     say(f"powercut report {out} makes tables, tests and plots; inspect view --log-dir {out / 'logs'} shows the texts")
     errors = [each.error for done in results.values() for each in done if each.error is not None]

@@ -70,6 +70,7 @@ class PowercutAPI(ModelAPI):
         settings, options = split_options(options)
         self._chat, self._seed = chat, seed
         self._sampler_for = SamplerFor(sampler, settings, "with -M")  # before the model is loaded, which takes long
+        self._loaded = engine is None
         if engine is None:
             engine = load(base_url, model=model_name, **options) if base_url else load(model_name, **options)
         elif options:
@@ -83,6 +84,11 @@ class PowercutAPI(ModelAPI):
             config.max_connections = self.max_connections()
         # Where it knows nothing of a model, Inspect makes another of it to ask, which would load the weights again.
         set_model_info(f"powercut/{model_name}", ModelInfo(model=model_name))
+
+    async def aclose(self) -> None:
+        """Close the engine that was loaded here; one that was given is its owner's to close."""
+        if self._loaded:
+            await self._engine.aclose()
 
     def max_connections(self) -> int:
         """As many completions as keep the engine full."""

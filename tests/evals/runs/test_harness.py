@@ -75,7 +75,8 @@ def test_each_completion_has_a_row_that_powercut_sample_gives_again(tmp_path):
         assert row["correct"] is ("a" in row["text"])
         assert row["answer"] == (row["text"][:1] or None)
         assert (row["error"], row["log_z"]) == (None, None)
-        assert {"acceptance", "steps", "tokens_decoded", "tokens_prefilled", "seconds", "entropy"} <= set(row)
+        assert {"steps", "tokens_decoded", "tokens_prefilled", "seconds", "entropy"} <= set(row)
+        assert 0 <= row["changed"] <= row["acceptance"] <= 1
         assert sampler_seed("letters", problem, seed) < 2**53
         [again] = pc.sample(Engine(), one.settings, [prompt], chat=False, seed=row["sampler_seed"])
         assert (again.text, again.logp) == (row["text"], row["logp"])
