@@ -98,10 +98,20 @@ def test_the_best_of_each_model_is_bold(summary):
     for best in bold:
         rivals = [entry.accuracy.value for entry in entries if entry.model == best.model]
         assert best.accuracy.value == max(rivals)
-    assert (
-        not {table.head.index(name) for name in ("entropy", "acceptance, %", "changed, %", "errors", "n")}
-        & table.rows[2].bold
-    )
+    for head in ("entropy", "acceptance, %", "changed, %", "errors", "n"):
+        assert not any(table.head.index(head) in row.bold for row in table.rows)
+
+
+def test_acceptance_and_what_changed_are_shown_of_samplers_with_steps(summary):
+    entries = summary.tasks["math500"]
+    table = task_table(entries)
+    for head, measure in (("acceptance, %", "acceptance"), ("changed, %", "changed")):
+        texts = [row.fields[table.head.index(head)] for row in table.rows]
+        cuts = [entry.facts.sampler.endswith("-cut") for entry in entries]
+        assert texts == [
+            percent(entry.means[measure]) if cut else "–" for entry, cut in zip(entries, cuts, strict=True)
+        ]
+        assert any(cuts)
 
 
 def test_the_overview_has_every_task_and_a_dash_for_what_was_not_run(summary):
