@@ -17,6 +17,7 @@ import torch
 from powercut.engines.laws import draw, next_token_law
 from powercut.engines.protocol import Chain, Usage
 from powercut.engines.sequence import Sequence
+from powercut.engines.transformers.choose_cache import out_of_memory
 from powercut.engines.transformers.native_cache import NativeCaches
 from powercut.engines.transformers.slots import Slots
 from powercut.errors import EngineError, one_line
@@ -279,14 +280,6 @@ class Batch:
 
 async def _until_done(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, which torch says on the CPU, and cuBLAS on a GPU, in the text of a RuntimeError only."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    words = ("out of memory", "allocate memory", "enough memory", "ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(some in str(error) for some in words)
 
 
 def explained(error: BaseException) -> EngineError:

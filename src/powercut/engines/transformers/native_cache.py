@@ -1,7 +1,8 @@
 """The slower path of the transformers engine: each request has a cache of the model's own making.
 
-For models whose cache cannot be laid out in slots (sliding windows, recurrent layers, no cache at all). Same calls as
-``Slots``; requests decode one after the other, and nothing is reused between them.
+For models that do not decode right in slots (``choose_cache.py``): sliding windows, recurrent layers, no cache at all,
+positions or masks of their own. Same calls as ``Slots``; requests decode one after the other, and nothing is reused
+between them.
 """
 
 from __future__ import annotations
@@ -27,13 +28,17 @@ class NativeCache:
 
 
 class NativeCaches:
-    """Caches of up to ``slots`` requests at once; their memory is the model's own affair."""
+    """Caches of up to ``slots`` requests at once; their memory is the model's own affair.
+
+    Without ``reuse`` the model is given all tokens of a request each time.
+    """
 
     nbytes = 0
 
-    def __init__(self, model: PreTrainedModel, slots: int) -> None:
+    def __init__(self, model: PreTrainedModel, slots: int, *, reuse: bool = True) -> None:
         self.model = model
         self._free = slots
+        self._reuse = reuse
         self._name = cache_name(model)
 
     def free(self) -> int:
@@ -79,9 +84,11 @@ class NativeCaches:
     def _forward(self, slot: NativeCache, tokens: IntArray) -> torch.Tensor:
         slot.tokens = np.concatenate((slot.tokens, tokens))
         fed = tokens if slot.cache else slot.tokens
-        out = self.model(input_ids=torch.tensor(fed, device=self.model.device)[None], use_cache=True, **slot.cache)
+        out = self.model(
+            input_ids=torch.tensor(fed, device=self.model.device)[None], use_cache=self._reuse, **slot.cache
+        )
         # A model that returns no cache is given all its tokens again next time.
         cache = out.get(self._name)
-        slot.cache = {} if cache is None else {self._name: cache}
+        slot.cache = {} if cache is None or not self._reuse else {self._name: cache}
         logits: torch.Tensor = out.logits[0, -1]
         return logits

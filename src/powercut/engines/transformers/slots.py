@@ -202,8 +202,8 @@ class Slots:
             start, end = int(self._filled[slot.row]), int(self._filled[slot.row]) + len(chunk)
             positions = torch.arange(start, end, device=self.device)[None]
             self._look(np.array([slot.row]), positions, end)
-            mask = torch.arange(end, device=self.device) <= positions[0][:, None]
-            self._forward(self.model.base_model, chunk[None], positions, mask[None, None])
+            hidden = torch.arange(end, device=self.device) > positions[0][:, None]
+            self._forward(self.model.base_model, chunk[None], positions, hidden[None, None])
             self._append(np.array([slot.row]), chunk)
 
     @torch.inference_mode()
@@ -215,12 +215,16 @@ class Slots:
         positions = torch.as_tensor(self._filled[rows[order]], device=self.device)[:, None]
         end = int(self._filled[rows].max()) + 1
         self._look(rows[order], positions, end)
-        mask = torch.arange(end, device=self.device) <= positions
-        logits = self._forward(self.model, tokens[order, None], positions, mask[:, None, None]).logits[:, -1]
+        hidden = torch.arange(end, device=self.device) > positions
+        logits = self._forward(self.model, tokens[order, None], positions, hidden[:, None, None]).logits[:, -1]
         self._append(rows[order], tokens[order])
         return logits[torch.as_tensor(np.argsort(order), device=self.device)]
 
-    def _forward(self, model: Any, tokens: IntArray, positions: torch.Tensor, mask: torch.Tensor) -> Any:
+    def _forward(self, model: Any, tokens: IntArray, positions: torch.Tensor, hidden: torch.Tensor) -> Any:
+        """Compute ``tokens`` ``[rows, new]``, which see what is not ``hidden`` ``[rows, 1, new, length]``."""
+        # As numbers to add to the scores: attention that a model computes by itself adds a boolean mask as 0 and 1.
+        mask = torch.zeros(hidden.shape, dtype=self.model.dtype, device=self.device)
+        mask.masked_fill_(hidden, torch.finfo(mask.dtype).min)
         return model(
             input_ids=torch.tensor(tokens, device=self.device),
             position_ids=positions,

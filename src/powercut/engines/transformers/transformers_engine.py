@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import itertools
 import threading
-import warnings
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from powercut.engines.protocol import KeepGoing, Request, Usage, check_request
 from powercut.engines.sequence import Sequence
 from powercut.engines.transformers.apart import run_apart
-from powercut.engines.transformers.batching import Batch, out_of_memory
-from powercut.engines.transformers.native_cache import NativeCaches
+from powercut.engines.transformers.batching import Batch
+from powercut.engines.transformers.choose_cache import longest_context, make_cache, rope_switch
 from powercut.engines.transformers.packed_linear import pack_linears
-from powercut.engines.transformers.slots import NoSlotsError, Slots
 from powercut.errors import EngineError, SettingError
 from powercut.models.loading import load_model
 from powercut.text import Text, TokenizerText
@@ -39,8 +36,8 @@ class TransformersEngine:
 
     ``model`` is a causal language model in evaluation mode; ``stop_tokens`` end a completion. The cache for
     ``2 * slots * context_length`` tokens is allocated here (``cache_bytes``) and nothing later exceeds it;
-    context_length None means the model's own maximum, at most 4096. A model whose cache cannot be laid out so decodes
-    one request at a time, with a warning.
+    context_length None means the model's own maximum, at most 4096. A model that does not decode right in such a cache
+    decodes one request at a time, with a warning (``choose_cache.py``).
 
     Raises SettingError for sizes that the model or the machine cannot hold.
     """
@@ -56,14 +53,20 @@ class TransformersEngine:
         name: str = "transformers",
     ) -> None:
         config = model.config.get_text_config()
-        longest = getattr(config, "max_position_embeddings", None)
+        longest = longest_context(config)
+        switch = rope_switch(config)
         if context_length is None:
-            context_length = min(longest or DEFAULT_LENGTH, DEFAULT_LENGTH)
+            context_length = min(longest or DEFAULT_LENGTH, switch or DEFAULT_LENGTH, DEFAULT_LENGTH)
         if slots < 1:
             raise SettingError(f"slots must be at least 1 (got {slots})")
         if context_length < 2 or (longest is not None and context_length > longest):
             raise SettingError(
                 f"context_length must be from 2 to {longest}, the model's maximum (got {context_length})"
+            )
+        if switch is not None and context_length > switch:
+            raise SettingError(
+                f"context_length must be from 2 to {switch} (got {context_length}): beyond it this model's rotary "
+                "embeddings change for all tokens at once, cached ones too"
             )
         self.name = name
         self.text: Text | None = text
@@ -74,7 +77,7 @@ class TransformersEngine:
         self.context_length = context_length
         self.vocab_size = int(config.vocab_size)
         self.usage = Usage()
-        self._cache: Any = run_apart(_make_cache, model, slots, context_length)
+        self._cache: Any = run_apart(make_cache, model, slots, context_length)
         self.cache_bytes: int = self._cache.nbytes
         """Memory allocated for cached tokens, in bytes."""
         self._about = self._line()
@@ -117,10 +120,9 @@ class TransformersEngine:
         tensors = itertools.chain(self.model.parameters(), self.model.buffers())
         weights = sum(t.numel() * t.element_size() for t in tensors)
         dtype = str(self.model.dtype).removeprefix("torch.")
-        return (
-            f"{self.name} on {self.model.device} in {dtype}: weights {weights / 2**30:.2f} GiB, "
-            f"cache {self.cache_bytes / 2**30:.2f} GiB (2 x {self.concurrency} slots of {self.context_length} tokens)"
-        )
+        slots = f"2 x {self.concurrency} slots of {self.context_length} tokens"
+        how = f"cache {self.cache_bytes / 2**30:.2f} GiB ({slots})" if self.cache_bytes else "one request at a time"
+        return f"{self.name} on {self.model.device} in {dtype}: weights {weights / 2**30:.2f} GiB, {how}"
 
     def check(self, request: Request) -> None:
         """Raise SettingError if ``request`` cannot fit, or asks for what this model does not have."""
@@ -163,37 +165,3 @@ class TransformersEngine:
         self._cache = self.model = None
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # torch would keep it for itself
-
-
-def _make_cache(model: PreTrainedModel, slots: int, length: int) -> Slots | NativeCaches:
-    try:
-        _check_slots(model)
-        return Slots(model, slots, length)
-    except NoSlotsError as reason:
-        warnings.warn(f"{reason}: decoding one request at a time, without prefix reuse", stacklevel=3)
-        return NativeCaches(model, slots)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise SettingError(
-            f"no memory for a cache of 2 x {slots} slots of {length} tokens: lower slots or context_length"
-        ) from error
-
-
-def _check_slots(model: PreTrainedModel) -> None:
-    """Raise NoSlotsError unless slots give the logits that the model gives without them."""
-    vocab = model.config.get_text_config().vocab_size
-    tokens = np.array([1, 3, 2, 5, 4, 7]) % vocab
-    with torch.inference_mode():
-        want = model(input_ids=torch.as_tensor(tokens, device=model.device)[None]).logits[0, -1].double()
-    slots = Slots(model, slots=2, length=8)
-    first, second = (slots.open(Request(tokens, 1))[0] for _ in range(2))
-    slots.prefill(first, tokens[:2])
-    slots.prefill(second, tokens[:5])
-    slots.decode([first, second], tokens[[2, 0]])  # the second row takes a wrong token,
-    slots.rewind(second, 5)  # and steps back
-    got = slots.decode([first, second], tokens[[3, 5]])[1].double()
-    error = (got - want).abs().max() / want.abs().max()
-    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
-    if not error <= tolerance:
-        raise NoSlotsError(f"{type(model).__name__} gives other logits with slots (relative difference {error:.1e})")
