@@ -4,28 +4,69 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from powercut.errors import EngineError
+from powercut.models import listing
+from powercut.models.adapters import Adapter
 from powercut.models.converting import INSTALL_WHEEL
 from powercut.models.libraries import INSTALL
 from powercut.models.listing import list_models
 
 
+def no_peft(adapter: Adapter) -> None:
+    raise EngineError(f"{adapter.source}: pip install peft")
+
+
+def cache(hub: Path, name: str, folder: Path) -> Path:
+    """Put a folder into the hub's cache as the snapshot of a model."""
+    repo = hub / f"models--someone--{name}"
+    snapshot = repo / "snapshots" / ("0" * 40)
+    shutil.copytree(folder, snapshot)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("0" * 40)
+    return snapshot
+
+
 def test_the_list_names_every_way(small_bundle: Path, hub: Path, folder: Path) -> None:
-    for repo, kind in (("tiny", "LlamaForCausalLM"), ("encoder", "BertForMaskedLM")):
-        snapshot = hub / f"models--someone--{repo}" / "snapshots" / ("0" * 40)
-        snapshot.mkdir(parents=True)
-        (snapshot / "config.json").write_text(json.dumps({"architectures": [kind], "model_type": "llama"}))
-        (snapshot.parent.parent / "refs").mkdir()
-        (snapshot.parent.parent / "refs" / "main").write_text("0" * 40)
+    cache(hub, "tiny", folder)
     rows = list_models()
     assert [(row.name, row.kind) for row in rows[:-1]] == [("smollm2", "bundled"), ("someone/tiny", "cached")]
+    assert rows[1].detail.startswith("llama, 0.00 GB")
+    assert rows[1].how == "--model someone/tiny"
     assert rows[-1].kind == "any"
     assert all(row.available for row in rows)
     assert ("cuda" if torch.cuda.is_available() else "cpu") in rows[-1].detail
+
+
+def test_the_list_has_only_what_loads(hub: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "need_peft", no_peft)
+
+    def change(name: str, file: str, **settings: Any) -> None:
+        path = cache(hub, name, folder) / file
+        path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | settings))
+
+    cache(hub, "whole", folder)
+    change("encoder", "config.json", model_type="bert", architectures=["BertForMaskedLM"])
+    change("seq2seq", "config.json", model_type="t5", is_encoder_decoder=True)
+    change("vision", "config.json", model_type="vit")
+    change("unheard-of", "config.json", model_type="unheard-of")
+    change("adapter", "adapter_config.json", peft_type="LORA", base_model_name_or_path="some/base")
+    (cache(hub, "no-weights", folder) / "model.safetensors").unlink()
+    (cache(hub, "no-config", folder) / "config.json").unlink()
+    for name, there in (("parts", ("a", "b")), ("half", ("a",))):
+        snapshot = cache(hub, name, folder)
+        (snapshot / "model.safetensors").unlink()
+        (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "a", "y": "b"}}))
+        for part in there:
+            (snapshot / part).touch()
+    found = [row.name for row in list_models() if row.kind == "cached"]
+    assert found == ["someone/parts", "someone/whole"]
 
 
 def test_the_list_reports_what_is_missing(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ INSTALL = "pip install 'powercut[transformers]'"
 
 
 def have_libraries() -> bool:
-    """Whether torch and transformers are installed; imports neither."""
-    return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
+    """Whether all that the transformers extra brings is installed; imports nothing."""
+    return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers", "accelerate", "gguf"))
 
 
 def libraries() -> tuple[Any, Any]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from powercut.errors import EngineError, one_line
+from powercut.models.adapters import need_peft, read_adapter
 from powercut.models.converting import DEFAULT_MODEL, INSTALL_WHEEL, converted_folder, gguf_file
-from powercut.models.libraries import INSTALL, have_libraries, libraries
-
-_CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-_ENCODER_DECODER = ("t5", "bart", "pegasus", "whisper", "marian")
+from powercut.models.finding import FoundModel
+from powercut.models.libraries import INSTALL, have_libraries, libraries, quiet
+from powercut.models.loading import check_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,38 +45,47 @@ def _bundled(ready: bool) -> ModelInfo:
 
 
 def _cached(ready: bool) -> list[ModelInfo]:
+    if not ready:
+        return []
     try:
         from huggingface_hub import constants, scan_cache_dir
 
         repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
-    except Exception:  # no library, no cache, or one that cannot be read: nothing to list
+    except Exception:  # no cache, or one that cannot be read: nothing to list
         return []
     rows = []
     for repo in sorted((repo for repo in repos if repo.repo_type == "model"), key=lambda repo: repo.repo_id):
-        config = _config(repo)
-        if config is not None and _is_causal(config):
-            detail = f"{config.get('model_type', 'unknown type')}, {repo.size_on_disk / 1e9:.2f} GB on disk"
-            how = f"--model {repo.repo_id}" if ready else INSTALL
-            rows.append(ModelInfo(repo.repo_id, "cached", ready, detail, how))
+        revision = repo.refs.get("main")
+        kind = None if revision is None else _loadable(repo.repo_id, Path(revision.snapshot_path))
+        if kind is not None:
+            detail = f"{kind}, {repo.size_on_disk / 1e9:.2f} GB on disk"
+            rows.append(ModelInfo(repo.repo_id, "cached", True, detail, f"--model {repo.repo_id}"))
     return rows
 
 
-def _config(repo: Any) -> dict[str, Any] | None:
-    for revision in repo.revisions:
-        for file in revision.files:
-            if file.file_name == "config.json" and Path(file.file_path).parent == Path(revision.snapshot_path):
-                try:
-                    config = json.loads(Path(file.file_path).read_text(encoding="utf-8"))
-                except (OSError, ValueError):
-                    continue
-                return config if isinstance(config, dict) else None
-    return None
+def _loadable(name: str, folder: Path) -> str | None:
+    """The kind of the model in the folder, if it loads from there with what is installed; None if it does not."""
+    try:
+        with quiet():
+            config = check_config(FoundModel(name, str(folder), True))
+        if (adapter := read_adapter(folder)) is not None:
+            need_peft(adapter)
+        return str(config.model_type) if _has_weights(folder) else None
+    except EngineError:
+        return None
 
 
-def _is_causal(config: dict[str, Any]) -> bool:
-    if config.get("is_encoder_decoder") or str(config.get("model_type")).endswith(_ENCODER_DECODER):
-        return False
-    return any(str(kind).endswith(_CAUSAL) for kind in config.get("architectures") or [])
+def _has_weights(folder: Path) -> bool:
+    if any((folder / name).is_file() for name in ("model.safetensors", "pytorch_model.bin")):
+        return True
+    for index in folder.glob("*.index.json"):
+        try:
+            parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if parts and all((folder / str(part)).is_file() for part in parts):
+            return True
+    return False
 
 
 def _anything(ready: bool) -> ModelInfo:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from powercut.errors import EngineError, SettingError, one_line
+from powercut.models.adapters import ADAPTER_FILE, Adapter, merge, need_peft, read_adapter
 from powercut.models.converting import DEFAULT_MODEL, CacheUnusableError, bundled_folder, read_gguf
-from powercut.models.finding import find_model, gated
+from powercut.models.finding import FoundModel, find_model, gated
 from powercut.models.libraries import libraries, quiet
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -35,36 +37,56 @@ def load_model(name: str | None = None, *, device: str | None = None, dtype: str
     """Load a local folder, a hub id, or (None, ``"smollm2"``) the bundled SmolLM2-135M-Instruct.
 
     ``device`` None is CUDA where there is one, else the CPU. ``dtype`` (float32, bfloat16, float16, float64) None is
-    float32 on the CPU and the checkpoint's own elsewhere. No code that comes with a model is run.
+    float32 on the CPU and the checkpoint's own elsewhere. An adapter (LoRA) is merged into the model that it names, if
+    peft is installed. No code that comes with a model is run.
 
     Raises SettingError for a device or dtype that cannot be used here, EngineError when the model cannot be loaded;
     each is one line that says what to do.
     """
     if dtype is not None and dtype not in DTYPES:
         raise SettingError(f"dtype must be one of {', '.join(DTYPES)} (got {dtype!r})")
-    name, source, local = find_model(name)
+    found = find_model(name, adapters=True)
     torch, _ = libraries()
     device = _check_device(torch, device)
     if dtype is None and torch.device(device).type == "cpu":
         dtype = "float32"
     torch_dtype = getattr(torch, dtype) if dtype else "auto"
-    if name == DEFAULT_MODEL:
-        try:
-            source = str(bundled_folder())
-        except CacheUnusableError as error:
-            warnings.warn(f"{error}; reading its GGUF instead, which takes 15 s each time", stacklevel=2)
-            model, tokenizer = read_gguf(dtype=None if dtype is None else torch_dtype, device=device)
-            return _loaded(model, tokenizer, name)
-    with quiet(bars=not local):  # a download is worth a bar
-        _check_config(name, source, local)
-        model = _load_weights(name, source, local, device, torch_dtype)
-        tokenizer = _load_tokenizer(name, source, local)
-    return _loaded(model, tokenizer, name)
-
-
-def _loaded(model: Any, tokenizer: Any | None, name: str) -> LoadedModel:
+    with quiet(bars=not found.local):  # a download is worth a bar
+        adapter = _find_adapter(found)
+        if adapter is None:
+            model, tokenizer = _load(found, device, torch_dtype)
+        else:
+            need_peft(adapter)
+            base, tokenizer = _load(find_model(adapter.base), device, torch_dtype)
+            model, tokenizer = merge(base, adapter), _load_tokenizer(found) or tokenizer
     model.eval().requires_grad_(False)
-    return LoadedModel(model, tokenizer, name, _stop_tokens(model, tokenizer))
+    return LoadedModel(model, tokenizer, found.name, _stop_tokens(model, tokenizer))
+
+
+def _find_adapter(found: FoundModel) -> Adapter | None:
+    if found.name == DEFAULT_MODEL:
+        return None
+    try:
+        if not _has_file(found, ADAPTER_FILE):
+            return None
+        file = libraries()[1].utils.hub.cached_file(found.source, ADAPTER_FILE)
+    except Exception as error:
+        raise _explained(found.name, error, f"its {ADAPTER_FILE} cannot be read") from error
+    adapter = read_adapter(Path(file).parent)
+    # Only the file was fetched from a hub that is reached: peft fetches the others.
+    return adapter if adapter is None or found.local else replace(adapter, source=found.source)
+
+
+def _load(found: FoundModel, device: str, dtype: Any) -> tuple[Any, Any | None]:
+    """Model and tokenizer."""
+    if found.name == DEFAULT_MODEL:
+        try:
+            found = found._replace(source=str(bundled_folder()))
+        except CacheUnusableError as error:
+            warnings.warn(f"{error}; reading its GGUF instead, which takes 15 s each time", stacklevel=3)
+            return read_gguf(dtype=None if dtype == "auto" else dtype, device=device)
+    check_config(found)
+    return _load_weights(found, device, dtype), _load_tokenizer(found)
 
 
 def _stop_tokens(model: Any, tokenizer: Any | None) -> frozenset[int]:
@@ -92,10 +114,14 @@ def _check_device(torch: Any, device: str | None) -> str:
     return str(device)
 
 
-def _check_config(name: str, source: str, local: bool) -> None:
+def check_config(found: FoundModel) -> Any:
+    """The model's transformers config. Raises EngineError for a kind that transformers or powercut does not load."""
     _, transformers = libraries()
+    name = found.name
     try:
-        config = transformers.AutoConfig.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(
+            found.source, local_files_only=found.local, trust_remote_code=False
+        )
     except Exception as error:
         raise _explained(name, error, "its config.json cannot be read") from error
     if getattr(config, "is_encoder_decoder", False):
@@ -106,16 +132,18 @@ def _check_config(name: str, source: str, local: bool) -> None:
     if masked or type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
         what = masked[0] if masked else config.model_type
         raise EngineError(f"model: {name} is no causal language model ({what}); use a decoder-only language model")
+    return config
 
 
-def _load_weights(name: str, source: str, local: bool, device: str, dtype: Any) -> Any:
+def _load_weights(found: FoundModel, device: str, dtype: Any) -> Any:
     _, transformers = libraries()
+    name = found.name
     try:
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            source,
+            found.source,
             device_map=device,  # tensors go there as they are read
             dtype=dtype,
-            local_files_only=local,
+            local_files_only=found.local,
             trust_remote_code=False,
             output_loading_info=True,
         )
@@ -129,14 +157,22 @@ def _load_weights(name: str, source: str, local: bool, device: str, dtype: Any) 
     return model
 
 
-def _load_tokenizer(name: str, source: str, local: bool) -> Any | None:
+def _load_tokenizer(found: FoundModel) -> Any | None:
     _, transformers = libraries()
     try:
-        if not any(transformers.utils.hub.has_file(source, file, local_files_only=local) for file in _TOKENIZER_FILES):
+        if not any(_has_file(found, file) for file in _TOKENIZER_FILES):
             return None
-        return transformers.AutoTokenizer.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+        return transformers.AutoTokenizer.from_pretrained(
+            found.source, local_files_only=found.local, trust_remote_code=False
+        )
     except Exception as error:
-        raise _explained(name, error, "its tokenizer cannot be loaded") from error
+        raise _explained(found.name, error, "its tokenizer cannot be loaded") from error
+
+
+def _has_file(found: FoundModel, file: str) -> bool:
+    if found.local:
+        return (Path(found.source) / file).is_file()
+    return bool(libraries()[1].utils.hub.has_file(found.source, file))
 
 
 def _explained(name: str, error: Exception, what: str) -> EngineError:
@@ -147,6 +183,11 @@ def _explained(name: str, error: Exception, what: str) -> EngineError:
     kinds = {type(link).__name__ for link in chain}
     if "GatedRepoError" in kinds:
         return EngineError(gated(name))
+    if "does not recognize this architecture" in text:
+        version = libraries()[1].__version__
+        return EngineError(
+            f"model: {name} is of a kind that transformers {version} does not know: pip install --upgrade transformers"
+        )
     if "trust_remote_code" in text:
         return EngineError(f"model: {name} comes with code of its own, which powercut does not run; use another model")
     if "OutOfMemoryError" in kinds or isinstance(error, MemoryError):
