@@ -28,7 +28,7 @@ READ_NOT_IMPORTED = {
     "vllm": "its modules are imported by names that a function is given",
 }
 
-WHERE_INSTALLED = {"http": {"transformers", "huggingface-hub"}}
+WHERE_INSTALLED = {"transformers": {"peft"}, "http": {"transformers", "huggingface-hub"}}
 """What an extra's modules use where it is there, and do without elsewhere."""
 
 OWN = "powercut"
