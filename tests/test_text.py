@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from powercut import text as edge
 from powercut.errors import SettingError
-from powercut.text import TokenizerText, check_prompt, trim_stop
+from powercut.text import TokenizerText, check_prompt, special_tokens, trim_stop
 
 WORDS = ["<s>", "</s>", "user", "system", "assistant", ":", "hello", "there", "be", "brief"]
 IDS = {word: i for i, word in enumerate(WORDS)}
@@ -19,10 +19,10 @@ TEMPLATE = (
 )
 
 
-def make_text(template: str | None) -> TokenizerText:
+def make_text(template: str | None, single: str = "<s> $A") -> TokenizerText:
     backend = Tokenizer(models.WordLevel(IDS, unk_token="</s>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=[("<s>", 0), ("</s>", 1)])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
     tokenizer.chat_template = template
     return TokenizerText(tokenizer)
@@ -135,11 +135,63 @@ def test_a_template_that_refuses_says_why_in_one_line(chat_text):
 
 def test_a_prompt_without_tokens_is_refused():
     class Mute:
-        def encode(self, text: str) -> list[int]:
+        def encode(self, text: str, **_: bool) -> list[int]:
             return []
 
     with pytest.raises(SettingError, match="no token"):
         encode_prompt(TokenizerText(Mute()), "\u200b hello")
+
+
+@pytest.mark.parametrize(
+    ("single", "text", "found"),
+    [
+        ("<s> $A", "<s> hello", "<s> hello"),
+        ("<s> $A", "<s> <s> hello", "<s> <s> hello"),
+        ("<s> $A </s>", "hello", "<s> hello"),
+        ("<s> $A </s>", "<s> hello </s>", "<s> hello </s>"),
+        ("$A </s>", "hello", "hello"),
+        ("$A", "<s> hello", "<s> hello"),
+        ("</s> <s> $A", "hello", "</s> <s> hello"),
+    ],
+)
+def test_a_raw_prompt_starts_once_and_does_not_end(single, text, found):
+    assert words(encode_prompt(make_text(None, single), text)) == found
+
+
+def test_a_rendered_conversation_is_not_rendered_again(chat_text, raw_text):
+    rendered = "<s> user : hello </s> <s> assistant :"
+    with pytest.warns(UserWarning, match="in the chat template's form already"):
+        assert words(encode_prompt(chat_text, rendered)) == rendered
+    assert words(encode_prompt(chat_text, rendered, chat=False)) == rendered
+    assert words(encode_prompt(chat_text, rendered, chat=True)).count("user") == 2
+    assert words(encode_prompt(raw_text, rendered)) == rendered
+    assert "user" in words(encode_prompt(chat_text, "hello <s>"))
+
+
+def test_templates_without_special_tokens_are_known_by_their_opening():
+    text = make_text("{% for m in messages %}user : {{ m.content }} assistant : {% endfor %}")
+    with pytest.warns(UserWarning, match="already"):
+        assert words(encode_prompt(text, "user : hello assistant :")) == "<s> user : hello assistant :"
+    assert words(encode_prompt(text, "hello there")) == "user : hello there assistant :"
+    assert not text.turn_end
+
+
+def test_a_last_message_of_the_assistant_is_continued(chat_text):
+    messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hello there"}]
+    assert words(encode_prompt(chat_text, messages)) == "<s> user : hello </s> <s> assistant : hello there"
+    messages[1]["content"] = " "
+    assert words(encode_prompt(chat_text, messages)).endswith("</s> <s> assistant :")
+
+
+def test_what_ends_a_turn_in_the_template(chat_text, raw_text):
+    assert chat_text.turn_end == {IDS["</s>"]}
+    assert not raw_text.turn_end
+    assert not make_text("{{ raise_exception('no') }}").turn_end
+
+
+def test_special_tokens_are_those_that_show_as_no_text(chat_text):
+    assert special_tokens(chat_text) == {"<s>": 0, "</s>": 1}
+    assert special_tokens(None) == {}
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ async def _encode(engine: Engine, sampler: Sampler, prompts: Iterable[Prompt], o
         try:
             ids = await encode_prompt(engine.text, prompt, chat=options.chat, system=options.system)
             tokens = np.array(ids, dtype=np.int64)
-            for request in sampler.decoding.longest(tokens):
+            for request in sampler.decoding.on(engine).longest(tokens):
                 engine.check(request)
         except SettingError as error:
             raise SettingError(f"prompt {i}: {error}") from error

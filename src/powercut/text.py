@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from numbers import Integral
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -11,6 +13,9 @@ import numpy as np
 from powercut.errors import SettingError, one_line
 
 Message = Mapping[str, str]
+_MARK = "mark 0451"
+"""Stands for a message when a chat template is looked at."""
+
 Prompt = str | Sequence[Message] | Sequence[int]
 """A string, chat messages (``{"role": ..., "content": ...}``), or token ids."""
 
@@ -46,21 +51,68 @@ class TokenizerText:
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
 
     async def encode(self, text: str) -> list[int]:
-        """Token ids of raw text, with the special tokens that the tokenizer adds by itself."""
-        return list(self._tokenizer.encode(text))
+        """Token ids of raw text, with the start tokens that the tokenizer adds by itself, once.
+
+        End tokens that it adds are left out: a prompt is there to be continued.
+        """
+        plain = list(self._tokenizer.encode(text, add_special_tokens=False))
+        whole = list(self._tokenizer.encode(text))
+        for start in range(len(whole) - len(plain) + 1):
+            if whole[start : start + len(plain)] == plain:
+                return plain if plain[:start] == whole[:start] else whole[: start + len(plain)]
+        return whole
 
     async def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation in the chat template, ready for the assistant's turn.
 
-        Raises SettingError when the template refuses the messages (some know no system role, for one).
+        A last message of the assistant is the beginning of that turn. Raises SettingError when the template refuses the
+        messages (some know no system role, for one).
         """
+        goes_on = bool(begun_turn(messages))
         try:
             ids = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages], add_generation_prompt=True, tokenize=True, return_dict=False
+                [dict(message) for message in messages],
+                add_generation_prompt=not goes_on,
+                continue_final_message=goes_on,
+                tokenize=True,
+                return_dict=False,
             )
         except Exception as error:  # a template is the model author's code: it can raise anything
             raise SettingError(f"the model's chat template refuses these messages: {one_line(error)}") from error
         return list(ids)
+
+    @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """Ids of the tokens that ``decode`` leaves out, by what they are called."""
+        added = self._tokenizer.added_tokens_decoder.items()
+        named = zip(self._tokenizer.all_special_tokens, self._tokenizer.all_special_ids, strict=True)
+        return {str(token): int(i) for i, token in added if token.special} | {str(token): int(i) for token, i in named}
+
+    @cached_property
+    def turn_end(self) -> frozenset[int]:
+        """The special token that ends the assistant's turn in the chat template, if there is one."""
+        after = self._rendered({"role": "user", "content": "Hello"}, {"role": "assistant", "content": _MARK})[1]
+        return frozenset(i for token, i in self.special_tokens.items() if after.lstrip().startswith(token))
+
+    def is_rendered(self, text: str) -> bool:
+        """Whether ``text`` begins as a conversation in the chat template does."""
+        opening = self._rendered({"role": "user", "content": _MARK})[0].lstrip()
+        if not opening:
+            return False
+        special = [token for token in self.special_tokens if opening.startswith(token)]
+        start = max(special, key=len, default=opening)
+        return text.lstrip().startswith(start)
+
+    def _rendered(self, *messages: Message) -> tuple[str, str]:
+        """What the template puts before and after the mark in the messages; nothing if it refuses them."""
+        if not self.has_chat_template:
+            return "", ""
+        try:
+            rendered = self._tokenizer.apply_chat_template([dict(message) for message in messages], tokenize=False)
+        except Exception:  # as above
+            return "", ""
+        before, _, after = rendered.rpartition(_MARK)
+        return before, after if before else ""
 
     async def decode(self, tokens: Sequence[int]) -> str:
         """Text of generated tokens, special tokens left out."""
@@ -77,8 +129,9 @@ async def encode_prompt(
 ) -> list[int]:
     """Token ids of a prompt.
 
-    A string becomes a user message where there is a chat template; ``chat=True`` insists on the template and
-    ``chat=False`` takes the string raw. ``system`` goes in front as a system message. Token ids pass as they are.
+    A string becomes a user message where there is a chat template, unless it is a rendered conversation already, which
+    passes with a warning; ``chat=True`` insists on the template and ``chat=False`` takes the string raw. ``system``
+    goes in front as a system message; a last message of the assistant is continued. Token ids pass as they are.
 
     Raises SettingError, naming the remedy, for a prompt that is empty or malformed or that does not fit the settings.
     """
@@ -94,6 +147,13 @@ async def encode_prompt(
             raise SettingError(
                 "chat: this model's tokenizer has no chat template; use --raw (chat=False) or a model with a template"
             )
+        if chat is None and isinstance(text, TokenizerText) and text.is_rendered(prompt):
+            warnings.warn(
+                "a prompt is in the chat template's form already and is taken as it is; --raw (chat=False) says so, "
+                "--chat (chat=True) puts it into the template once more",
+                stacklevel=2,
+            )
+            chat = False
         if chat is False or not text.has_chat_template:
             if system is not None:
                 raise SettingError("system: a raw prompt has no system message; put its text into the prompt")
@@ -127,6 +187,16 @@ def check_prompt(prompt: object) -> Prompt:
         if not isinstance(token, Integral) or isinstance(token, bool) or token < 0:
             raise SettingError(f"the prompt's token ids must be whole numbers of at least 0 (got {token!r})")
     return [int(token) for token in prompt]
+
+
+def begun_turn(messages: Sequence[Message]) -> str:
+    """How the assistant's turn begins, if the last of the messages says so; else nothing."""
+    return messages[-1]["content"].strip() if messages and messages[-1]["role"] == "assistant" else ""
+
+
+def special_tokens(text: object) -> Mapping[str, int]:
+    """Ids by their names of the tokens that show as no text; of a server's nothing is known."""
+    return text.special_tokens if isinstance(text, TokenizerText) else {}
 
 
 def trim_stop(text: str, stops: Sequence[str]) -> str:

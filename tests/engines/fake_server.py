@@ -293,7 +293,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/detokenize":
             return {"content" if llama else "prompt": tokenizer.decode(body["tokens"], skip_special_tokens=False)}
         if "messages" in body:
-            rendered = tokenizer.apply_chat_template(body["messages"], add_generation_prompt=True, tokenize=False)
+            turn = {key: body.get(key, False) for key in ("add_generation_prompt", "continue_final_message")}
+            turn = {"add_generation_prompt": True} if llama else turn
+            rendered = tokenizer.apply_chat_template(body["messages"], tokenize=False, **turn)
             return {"prompt": rendered} if llama else {"tokens": tokenizer.encode(rendered)}
         return {"tokens": tokenizer.encode(body["content" if llama else "prompt"])}
 

@@ -30,6 +30,8 @@ def test_text_by_the_servers_endpoints(kind):
         assert now(engine.text.decode(ids)) == "héllo"
         chat = now(engine.text.encode_chat([{"role": "user", "content": "hi"}]))
         assert tiny_tokenizer().decode(chat) == "<|user|>hi<|end|><|assistant|>"
+        begun = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "I am"}]
+        assert tiny_tokenizer().decode(now(engine.text.encode_chat(begun))) == "<|user|>hi<|end|><|assistant|>I am"
         server.probs = lambda context: np.eye(260)[ids[0] if len(context) < 30 else EOS]
         [c] = pc.sample(engine, pc.Standard(top_k=4, max_new_tokens=40), ["go"])
         assert c.finished

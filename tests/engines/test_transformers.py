@@ -10,7 +10,7 @@ import powercut as pc
 from powercut.engines.protocol import Chain
 from powercut.engines.transformers import TransformersEngine
 from powercut.text import TokenizerText
-from tests.tiny import KINDS, tiny_model
+from tests.tiny import KINDS, SPECIAL, tiny_folder, tiny_model
 
 VOCAB = 40
 IN_SLOTS = ("llama", "qwen2", "qwen3", "gpt2", "gpt-neox")
@@ -129,9 +129,7 @@ def test_memory_is_what_was_announced():
 
 
 def test_stop_strings_end_a_trace_even_across_a_cut(tmp_path):
-    from tests.tiny import tiny_llama_folder
-
-    engine = pc.load(str(tiny_llama_folder(tmp_path / "tiny")), slots=2, context_length=64)
+    engine = pc.load(str(tiny_folder(tmp_path / "tiny")), slots=2, context_length=64)
     assert isinstance(engine.text, TokenizerText)
     prompt = np.array(asyncio.run(engine.text.encode("ab")))
     (free,) = extend(engine, pc.Request(context=prompt, max_new_tokens=30, top_k=20, seed=2))
@@ -158,6 +156,26 @@ def test_stop_strings_end_a_trace_even_across_a_cut(tmp_path):
     # As part of the prompt the same beginning does not count.
     (tail,) = extend(engine, pc.Request(kept, max_new_tokens=1, top_k=20, seed=seed, stop=(stop,)))
     assert not tail.finished
+
+
+def test_a_stop_that_is_a_special_token_is_its_id(tmp_path):
+    """Sampled with its name as a stop, a completion ends there; an engine asked directly says what to give."""
+    engine = pc.load(str(tiny_folder(tmp_path / "tiny")), slots=2, context_length=256)
+    prompt = asyncio.run(engine.text.encode("ab"))
+    for seed in range(20):  # of 260 tokens one is drawn every 260; the first of these to come is the stop
+        (free,) = pc.sample(engine, pc.Standard(max_new_tokens=200, top_k=None), [prompt], seed=seed)
+        drawn = [token for token in free.tokens.tolist() if token in (1, 2, 3)]
+        if drawn:
+            break
+    sampler = pc.Standard(max_new_tokens=200, top_k=None, stop=(SPECIAL[drawn[0]],))
+    (stopped,) = pc.sample(engine, sampler, [prompt], seed=seed)
+    assert stopped.finished
+    assert stopped.tokens.tolist() == free.tokens.tolist()[: free.tokens.tolist().index(drawn[0]) + 1]
+    for stop in (SPECIAL[1], f"x{SPECIAL[1]}"):
+        with pytest.raises(pc.SettingError, match="is a special token, which is no part of the text; give its id, 1"):
+            extend(engine, pc.Request(prompt, 5, stop=(stop,)))
+    with pytest.raises(pc.SettingError, match="is a special token"):
+        pc.sample(engine, pc.Standard(max_new_tokens=5, stop=(f"x{SPECIAL[1]}",)), [prompt])
 
 
 @pytest.mark.parametrize(

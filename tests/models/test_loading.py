@@ -14,7 +14,7 @@ import transformers
 from powercut.errors import EngineError, SettingError
 from powercut.models.loading import load_model
 from tests.models.refusal import refused
-from tests.tiny import KINDS, tiny_folder, tiny_llama_folder, tiny_model
+from tests.tiny import KINDS, tiny_folder, tiny_llama_folder, tiny_model, tiny_tokenizer
 
 IDS = torch.tensor([[1, 5, 7, 2, 3, 9]])
 
@@ -78,6 +78,15 @@ def test_stop_tokens_are_the_generation_config_and_the_tokenizer(folder: Path, t
     assert load_model(str(folder), device="cpu").stop_tokens == {0, 2, 7}
     tiny_llama_folder(tmp_path / "one", eos=9)
     assert load_model(str(tmp_path / "one"), device="cpu").stop_tokens == {0, 9}
+
+
+def test_the_end_of_a_turn_in_the_template_is_a_stop_token(tmp_path: Path) -> None:
+    """As in base models that come with the template of their chat models: the tokenizer's own end is another."""
+    path = tiny_llama_folder(tmp_path / "base", eos=9)
+    tokenizer = tiny_tokenizer()
+    tokenizer.eos_token = "<|system|>"
+    tokenizer.save_pretrained(path)
+    assert load_model(str(path), device="cpu").stop_tokens == {0, 3, 9}
 
 
 def test_without_a_tokenizer_the_configs_decide(tmp_path: Path) -> None:

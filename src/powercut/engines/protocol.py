@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -107,6 +107,7 @@ def check_request(
     request: Request,
     *,
     reads_text: bool,
+    special: Mapping[str, int] | None = None,
     context_length: int | None = None,
     vocab_size: int | None = None,
     whole_vocabulary: bool = True,
@@ -117,8 +118,8 @@ def check_request(
     """Raise SettingError if an engine of these sizes, in tokens, can never serve ``request``. None: not known.
 
     Without ``reads_text`` it cannot look for stop strings, for which ``textless`` gives the remedy, as ``longer`` does
-    for a context that is too long. ``whole_vocabulary`` False: it needs a top_k. ``temperatures`` are the least and the
-    most that it can draw at.
+    for a context that is too long. ``special`` are its tokens without text, ids by name: no stop string may hold one.
+    ``whole_vocabulary`` False: it needs a top_k. ``temperatures`` are the least and the most that it can draw at.
     """
     top_k, size = request.top_k, len(request.context) + request.max_new_tokens
     if top_k is None and not whole_vocabulary:
@@ -142,6 +143,11 @@ def check_request(
             f"temperature {request.temperature:g} of the proposal is outside {least:g} to {most:g}, "
             "where this engine can draw"
         )
+    for name, token in (special or {}).items() if request.stop_strings else ():
+        if stop := next((stop for stop in request.stop_strings if name in stop), None):
+            raise SettingError(
+                f"stop={stop!r}: {name!r} is a special token, which is no part of the text; give its id, {token}"
+            )
     if request.stop_strings and not reads_text:
         raise SettingError(f"stop={request.stop_strings[0]!r}: {textless}")
     if request.context.min() < 0 or (vocab_size is not None and request.context.max() >= vocab_size):

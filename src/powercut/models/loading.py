@@ -12,6 +12,7 @@ from powercut.models.adapters import ADAPTER_FILE, Adapter, merge, need_peft, re
 from powercut.models.converting import DEFAULT_MODEL, CacheUnusableError, bundled_folder, read_gguf
 from powercut.models.finding import FoundModel, find_model, gated
 from powercut.models.libraries import libraries, quiet
+from powercut.text import TokenizerText
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -23,8 +24,8 @@ class LoadedModel:
     """A decoder-only causal language model in evaluation mode, without gradients, on its device.
 
     ``model`` is a transformers ``PreTrainedModel``; ``tokenizer`` is None where the model has no tokenizer files.
-    ``stop_tokens`` are the ids that end a completion: the generation config's (else the model config's) and the
-    tokenizer's own.
+    ``stop_tokens`` are the ids that end a completion: the generation config's (else the model config's), the
+    tokenizer's own, and the one that ends a turn in the chat template.
     """
 
     model: Any
@@ -95,7 +96,8 @@ def _stop_tokens(model: Any, tokenizer: Any | None) -> frozenset[int]:
         ids = getattr(model.config.get_text_config(), "eos_token_id", None)
     own = getattr(tokenizer, "eos_token_id", None)
     listed = ids if isinstance(ids, list | tuple) else [ids]
-    return frozenset(int(token) for token in (*listed, own) if token is not None)
+    turn = frozenset[int]() if tokenizer is None else TokenizerText(tokenizer).turn_end
+    return turn | {int(token) for token in (*listed, own) if token is not None}
 
 
 def _check_device(torch: Any, device: str | None) -> str:

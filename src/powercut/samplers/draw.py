@@ -6,14 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from powercut.engines.protocol import Chain, Engine, KeepGoing, Request
 from powercut.errors import SettingError, one_line
-from powercut.text import completion_text
+from powercut.text import completion_text, special_tokens
 from powercut.trace import Completion, Event, IntArray, Stats, Step, Trace
 
 Observer = Callable[[Event], None]
@@ -48,6 +48,12 @@ class Decoding:
         if ending is not None:
             yield ending
 
+    def on(self, engine: Engine) -> Decoding:
+        """The same with the ids of those stops that are special tokens of the engine's model."""
+        special = special_tokens(engine.text)
+        stop = tuple(special.get(stop, stop) if isinstance(stop, str) else stop for stop in self.stop)
+        return replace(self, stop=stop)
+
     def longest(self, prompt: IntArray) -> Iterator[Request]:
         """The longest request for ``prompt`` at each temperature: what an engine must be able to serve."""
         for temperature in dict.fromkeys(temperature for _, temperature in self.legs):
@@ -74,7 +80,7 @@ class Draw:
     ) -> None:
         self.engine = engine
         self.steps: list[Step] = []
-        self._prompt, self._decoding, self._observe, self._place = prompt, decoding, observe, place
+        self._prompt, self._decoding, self._observe, self._place = prompt, decoding.on(engine), observe, place
         self._start = time.perf_counter()
         self._decoded = self._prefilled = 0
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -28,7 +28,7 @@ from powercut.engines.http.server_text import find_text
 from powercut.engines.protocol import KeepGoing, Request, Usage, check_request
 from powercut.engines.sequence import Sequence
 from powercut.errors import EngineError, SettingError
-from powercut.text import Text, TokenizerText
+from powercut.text import Text, TokenizerText, special_tokens
 from powercut.trace import Trace
 
 T = TypeVar("T")
@@ -110,6 +110,9 @@ class HttpEngine:
                 backoff=backoff,
             )
             engine.text = await find_text(servers, tokenizer, engine.ends, engine.patience)
+            if isinstance(engine.text, TokenizerText):
+                engine.stop_tokens |= engine.text.turn_end
+                engine.ends |= engine.text.turn_end
             return engine
 
         return _run_apart(open_all())
@@ -139,6 +142,7 @@ class HttpEngine:
         check_request(
             request,
             reads_text=isinstance(self.text, TokenizerText),
+            special=special_tokens(self.text),
             context_length=min((s.context_length for s in servers if s.context_length is not None), default=None),
             whole_vocabulary=False,
             temperatures=(max(lows), min(highs)),

@@ -16,7 +16,7 @@ from powercut.engines.http.handshake import token_ids
 from powercut.engines.http.pool import Patience, Server
 from powercut.errors import EngineError, PowercutError, SettingError, one_line
 from powercut.models.libraries import quiet
-from powercut.text import Message, TokenizerText
+from powercut.text import Message, TokenizerText, begun_turn
 
 PROBE = "Twelve: 3 + 4 = 7, naïve {x}\n\tfinal \\boxed{7}."
 """Different tokenizers make different ids of this."""
@@ -84,9 +84,14 @@ async def tokenize(server: Server, text: str) -> list[int]:
 async def tokenize_chat(server: Server, messages: Sequence[Message]) -> list[int]:
     """The server's ids of a conversation. Raises RefusedError where it has no chat template."""
     body = {"model": server.model, "messages": [dict(message) for message in messages]}
+    begun = begun_turn(messages)
     if server.dialect.template is None:
-        return token_ids(await server.api.post("/tokenize", {**body, "add_generation_prompt": True}))
-    return await tokenize(server, await _text(server, server.dialect.template, body, "prompt"))
+        turn = {"add_generation_prompt": not begun} | ({"continue_final_message": True} if begun else {})
+        return token_ids(await server.api.post("/tokenize", {**body, **turn}))
+    prompt = await _text(server, server.dialect.template, body, "prompt")
+    if begun and begun in prompt:  # some servers close the turn
+        prompt = prompt[: prompt.rindex(begun) + len(begun)]
+    return await tokenize(server, prompt)
 
 
 async def _detokenize(server: Server, ids: list[int]) -> str:

@@ -24,7 +24,7 @@ from powercut.engines.transformers.choose_cache import longest_context, make_cac
 from powercut.engines.transformers.packed_linear import pack_linears
 from powercut.errors import EngineError, SettingError
 from powercut.models.loading import load_model
-from powercut.text import Text, TokenizerText
+from powercut.text import Text, TokenizerText, special_tokens
 from powercut.trace import Trace
 
 DEFAULT_LENGTH = 4096
@@ -129,6 +129,7 @@ class TransformersEngine:
         check_request(
             request,
             reads_text=self.text is not None,
+            special=special_tokens(self.text),
             context_length=self.context_length,
             vocab_size=self.vocab_size,
         )

@@ -242,12 +242,13 @@ def _described(llm: Any, name: str, cpu: bool) -> tuple[Capacity, dict[str, Any]
 
 
 def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The generation config's (else the model config's) and the tokenizer's own, as for the transformers engine."""
+    """The generation config's (else the model config's), the tokenizer's own and the template's: as ``LoadedModel``."""
     ids = (model.try_get_generation_config() or {}).get("eos_token_id")
     if ids is None:
         ids = getattr(model.hf_text_config, "eos_token_id", None)
     listed = ids if isinstance(ids, list | tuple) else [ids]
-    return frozenset(int(i) for i in (*listed, getattr(tokenizer, "eos_token_id", None)) if i is not None)
+    turn = frozenset[int]() if tokenizer is None else TokenizerText(tokenizer).turn_end
+    return turn | {int(i) for i in (*listed, getattr(tokenizer, "eos_token_id", None)) if i is not None}
 
 
 def sampling_params(request: Request, stop_tokens: Collection[int]) -> Any:

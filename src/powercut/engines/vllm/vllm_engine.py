@@ -32,7 +32,7 @@ from powercut.engines.vllm.launch import (
 )
 from powercut.engines.vllm.mailbox import Mailbox, Ticket, first_row
 from powercut.errors import EngineError, SettingError
-from powercut.text import Text, TokenizerText
+from powercut.text import Text, TokenizerText, special_tokens
 from powercut.trace import Trace
 
 
@@ -110,6 +110,7 @@ class VllmEngine:
         check_request(
             request,
             reads_text=self.text is not None,
+            special=special_tokens(self.text),
             context_length=capacity.context_length,
             vocab_size=capacity.vocab_size,
             whole_vocabulary=False,
