@@ -6,7 +6,7 @@ import re
 import pytest
 
 from powercut.cli import main
-from powercut.cli.options import build_sampler, flag
+from powercut.cli.options import flag, sampler_from_flags
 from powercut.samplers import SAMPLERS, EntropyCut, Standard
 
 
@@ -62,14 +62,14 @@ def test_a_default_that_differs_is_shown_for_each(page):
 
 
 def test_flags_are_read_as_the_settings_types():
-    built = build_sampler(
+    built = sampler_from_flags(
         "entropy-cut",
         {"alpha": "2", "top_k": "all", "stop": ["x", "id:7"], "early_reject": False, "steps": "0", "beta": None},
     )
     assert built == EntropyCut(alpha=2.0, top_k=None, stop=("x", 7), early_reject=False, steps=0)
     assert type(built.alpha) is float
-    assert build_sampler("entropy-cut", {"temperature": "none"}) == EntropyCut()
-    assert build_sampler("standard", {"stop": [], "alpha": None}) == Standard()
+    assert sampler_from_flags("entropy-cut", {"temperature": "none"}) == EntropyCut()
+    assert sampler_from_flags("standard", {"stop": [], "alpha": None}) == Standard()
 
 
 def test_help_says_of_each_sampler_what_holds_for_it(page):

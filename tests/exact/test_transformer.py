@@ -19,7 +19,7 @@ from tests.tiny import tiny_model
 ALARM = 1e-6
 PROMPT = (1, 2)
 HORIZON = 3
-DRAWS = 1200
+DRAWS = 500
 
 
 @functools.cache

@@ -20,9 +20,6 @@ from powercut.cli.report import report
 from powercut.cli.sample import sample
 from powercut.errors import PowercutError
 
-# typer carries its own copy of click, or depends on click, by version; both say a usage error so.
-_UsageError: type[Exception] = typer.BadParameter.mro()[2]
-
 app = typer.Typer(
     help="Sample reasoning from the power distribution of any language model.",
     epilog='Example: powercut sample "What is 7 * 8 + 2?"',
@@ -62,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             forget_stdout()
             say(f"error: {error.filename or 'stdout'} cannot be used: {error.strerror or error}")
-        except _UsageError as error:
-            say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
+        except typer.TyperException as error:
+            say(f"error: {error.format_message()}")
         except (KeyboardInterrupt, typer.Abort):  # where a command has nothing of its own to say of it
             say("interrupted")
             return 130

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from powercut.cli.loading import load_engine
+from powercut.cli.load_engine import load_engine
 from powercut.cli.options import (
     DEFAULT_SAMPLER,
     ContextFlag,

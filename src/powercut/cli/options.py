@@ -89,7 +89,7 @@ def with_repeated_setting_flags(command: Command) -> Command:
     return with_setting_flags(command, several=True)
 
 
-def build_sampler(name: str, options: Mapping[str, Any]) -> Sampler:
+def sampler_from_flags(name: str, options: Mapping[str, Any]) -> Sampler:
     """Build the sampler called ``name`` from the flags that were given; its own defaults hold for the others.
 
     Raises SettingError for an unknown name, a flag that this sampler does not have, or a value it cannot use.

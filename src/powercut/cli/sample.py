@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from powercut.cli.loading import load_engine
+from powercut.cli.load_engine import load_engine
 from powercut.cli.options import (
     DEFAULT_SAMPLER,
     ContextFlag,
@@ -20,8 +20,8 @@ from powercut.cli.options import (
     ServedModelFlag,
     SlotsFlag,
     TokenizerFlag,
-    build_sampler,
     given,
+    sampler_from_flags,
     with_setting_flags,
 )
 from powercut.cli.output import OutFile, say, to_stdout
@@ -116,7 +116,7 @@ def sample(
 
         powercut sample --file prompts.jsonl -n 4 --alpha 4 --max-new-tokens 256 --json > completions.jsonl
     """
-    built = build_sampler(sampler, settings)
+    built = sampler_from_flags(sampler, settings)
     asked = read_prompts(prompt, file)
     for name, value, least in (("-n", count, 1), ("--seed", seed, 0)):
         check_number(name, value, least, whole=True)
