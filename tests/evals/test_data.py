@@ -64,6 +64,9 @@ def test_limit_and_identities(file):
         ("gsm8k", {"question": "?", "answer": "so\n####"}, "row 2: answer has nothing behind its last ####"),
         ("gsm8k", {"question": ["?"], "answer": "1"}, "row 2: question must be text .it is list"),
         ("aime26", {"question": "?", "answer": "1000"}, "row 2: answer must be a whole number from 0 to 999"),
+        ("aime26", {"question": "?", "answer": "9" * 5000}, "row 2: answer must be a whole number from 0 to 999"),
+        ("gsm8k", {"question": "\ud83d", "answer": "1"}, r"row 2: question has half a character in it .\\ud83d"),
+        ("gsm8k", {"question": "?", "answer": "1", "id": "x\udc80"}, "row 2: id has half a character in it"),
         ("gsm8k", {}, "row 2 needs one of the fields question, problem, prompt .it has no field"),
         ("gsm8k", {"question": "?", "answer": "1", "id": "1"}, "row 2: its id 1 is that of row 1"),
         ("gsm8k", [1], "row 2 is not an object with named fields"),
@@ -100,6 +103,14 @@ def test_no_file_no_wheel(tmp_path):
     (tmp_path / "bad.gz").write_bytes(b"not gzip")
     with pytest.raises(SettingError, match="cannot be read"):
         file_rows(tmp_path / "bad.gz")
+    packed = bytearray(gzip.compress(LINES.encode() * 50))
+    packed[20] ^= 255
+    for content in (packed, packed[:-9], packed[:40], b""):
+        (tmp_path / "bad.gz").write_bytes(content)
+        with pytest.raises(SettingError, match=r"cannot be read|has no rows"):
+            file_rows(tmp_path / "bad.gz")
+    with pytest.raises(SettingError, match="cannot be read: embedded null byte"):
+        file_rows("\0")
     with pytest.raises(SettingError, match="pip install no-such-package, or give --data FILE"):
         wheel_rows("no_such_package", "rows.jsonl")
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from powercut.records import Result
 
 _RUN = "The run"
+_MOST = 100_000
+"""Seeds, problems, completions at once: each is held in memory."""
 
 
 @with_repeated_setting_flags
@@ -126,9 +128,10 @@ def evaluate(
         raise SettingError(f"powercut eval needs {error.name}: pip install 'powercut[eval]'") from error
     from powercut.cli.eval_progress import EvalProgress, show_summary
 
-    for name, value in (("seeds", seeds), ("limit", limit), ("concurrency", concurrency)):
-        if value is not None and value < 1:
-            raise SettingError(f"{flag(name)} must be at least 1 (got {value})")
+    for option, value in (("seeds", seeds), ("limit", limit), ("concurrency", concurrency)):
+        if value is not None and not 1 <= value <= _MOST:
+            bound = "at least 1" if value < 1 else f"at most {_MOST:,}"
+            raise SettingError(f"{flag(option)} must be {bound} (got {value})")
     names = list(dict.fromkeys(sampler or [DEFAULT_SAMPLER]))
     values = given(**settings)
     if "stop" in values:

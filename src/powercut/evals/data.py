@@ -5,14 +5,18 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from powercut.errors import SettingError, one_line
+from powercut.errors import SettingError, one_line, visible
 
 INSTALL = "pip install 'powercut[eval]'"
+
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,14 @@ class Row:
         raise SettingError(f"{self.source} row {self.number} needs {accepted} (it has {has})")
 
     def text(self, *names: str) -> str:
-        """``get``, for what must be text or a number; SettingError if it is neither, or empty."""
+        """``get``, for what must be text or a number; SettingError if it is neither, or empty, or no Unicode."""
         value = self.get(*names)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise self.error(f"{self.present(*names)} must be text (it is {type(value).__name__})")
         if not (text := str(value)).strip():
             raise self.error(f"{self.present(*names)} is empty")
+        if half := _HALF_A_CHARACTER.search(text):
+            raise self.error(f"{self.present(*names)} has half a character in it ({visible(half[0])})")
         return text
 
     def present(self, *names: str) -> str:
@@ -59,11 +65,11 @@ def file_rows(file: str | Path) -> list[Row]:
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except (OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SettingError(f"the data file {path} cannot be read: {reason}") from None
     except UnicodeDecodeError:
         raise SettingError(f"{path} is not UTF-8 text: save the file as UTF-8") from None
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # the last: a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise SettingError(f"the data file {path} cannot be read: {reason}") from None
     return _rows(path.name, _json_list(path, text) if text.lstrip().startswith("[") else _json_lines(path, text))
 
 

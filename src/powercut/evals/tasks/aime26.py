@@ -13,7 +13,7 @@ from powercut.evals.tasks.task import Task, read_question
 def read_aime(row: Row, seed: int) -> Problem:
     """A question whose answer is a whole number from 0 to 999."""
     problem = read_question(row, seed)
-    if not problem.answer.isdecimal() or int(problem.answer) > 999:
+    if not problem.answer.isdecimal() or len(problem.answer.lstrip("0")) > 3:
         raise row.error(f"answer must be a whole number from 0 to 999 (it is {problem.answer[:40]!r})")
     return Problem(problem.id, problem.question, str(int(problem.answer)))
 

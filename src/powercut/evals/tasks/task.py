@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +54,7 @@ class Task:
         rows = self.load() if data is None else file_rows(data)
         seen: dict[str, int] = {}
         problems = []
-        for row in itertools.islice(rows, limit):
+        for row in rows[:limit]:
             problem = self.read(row, seed)
             if (first := seen.setdefault(problem.id, row.number)) != row.number:
                 raise row.error(f"its id {problem.id} is that of row {first}")
