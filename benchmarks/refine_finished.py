@@ -1,9 +1,9 @@
-"""What stopping a finished chain early does to its law, exactly: a model that may answer at once or work its answer out.
+"""What stopping a finished chain early does to its law, exactly: a model that may answer at once or work it out.
 
     python benchmarks/refine_finished.py
 
-The first token decides: 1 answers at once (three tokens), 2 works it out (ten tokens, two further decisions on the way).
-Every law is enumerated, nothing is drawn. Prints, for both cut laws and the published length-capped step, the distance
+The first token decides: 1 answers at once (three tokens), 2 works it out (two further decisions on the way). Every law
+is enumerated, nothing is drawn. Prints, for both cut laws and the published length-capped step, the distance
 in total variation from p^4 and the mass on short answers, with ``refine_finished`` off and on.
 """
 

@@ -9,8 +9,8 @@ import powercut as pc
 
 ALL = """
     SMC TMC BestOfN BudgetError Completion Engine EngineError EntropyCut Event Failure LowTemperature PowerSMC
-    PowercutError Request Sampler SettingError Standard Stats Step TableEngine Trace UniformCut asample astream load
-    sample
+    PowercutError Rejection Request Sampler SettingError Standard Stats Step TableEngine Trace UniformCut asample astream
+    load sample
 """
 
 EVERY = {"max_new_tokens": 1024, "top_k": 50, "stop": ()}
@@ -50,13 +50,14 @@ SETTINGS = {
         "horizon": 192,
         "temperature": None,
     },
+    "Rejection": EVERY | {"alpha": 4.0, "temperature": None, "max_tries": 10_000},
     "BestOfN": EVERY | {"n": None, "budget": None, "temperature": 1.0, "select": "mean-logp", "answer": None},
 }
 
 FIELDS = {
     "Trace": "tokens logp logq entropy finished prefilled",
     "Step": "stage cut log_accept accepted early tokens_decoded changed_at",
-    "Stats": "steps acceptance changed tokens_decoded tokens_prefilled seconds log_z ess candidates",
+    "Stats": "steps acceptance changed tokens_decoded tokens_prefilled seconds log_z ess candidates tries",
     "Event": "stage stages step proposal trace",
     "Completion": "trace stats steps text prompt_index sample_index",
     "Failure": "prompt_index sample_index error",

@@ -165,7 +165,8 @@ class Stats:
     afresh (reused ones cost nothing). ``seconds`` is the wall time from start to end, waiting included.
 
     Of samplers that weigh particles: ``log_z`` estimates log sum_x p(x)^alpha (nats; its exponential is unbiased), and
-    ``ess`` is the effective sample size after each block. ``candidates`` is how many completions best-of-N chose from.
+    ``ess`` is the effective sample size after each block. ``candidates`` is how many completions best-of-N chose from,
+    ``tries`` how many proposals rejection sampling made.
     """
 
     steps: int
@@ -177,6 +178,7 @@ class Stats:
     log_z: float | None = None
     ess: tuple[float, ...] = ()
     candidates: int | None = None
+    tries: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

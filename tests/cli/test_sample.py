@@ -288,6 +288,7 @@ SMALL = {
     "smc": ["--particles", "4", "--block-size", "2", "--moves", "1"],
     "power-smc": ["--particles", "4", "--block-size", "2", "--ramp-tokens", "3"],
     "tmc": ["--candidates", "4", "--keep", "2", "--rollouts", "2", "--horizon", "2", "--block-size", "3"],
+    "rejection": ["--alpha", "1.5"],
     "best-of-n": ["--n", "3", "--select", "majority", "--answer", "[ab]"],
 }
 

@@ -27,6 +27,7 @@ SMALL = {
     "smc": [{"particles": 5, "block_size": 2}, {"particles": 5, "block_size": 2, "ess_threshold": 1.0, "moves": 2}],
     "power-smc": [{"particles": 5, "block_size": 1, "ramp_tokens": 4, "ess_threshold": 1.0}],
     "tmc": [{"block_size": 2, "candidates": 5, "keep": 3, "rollouts": 2, "horizon": 3}],
+    "rejection": [{"alpha": 1.5}],
     "best-of-n": [{"n": 5}, {"budget": 17}],
 }
 CASES = [(name, settings) for name, several in SMALL.items() for settings in several]

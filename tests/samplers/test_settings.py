@@ -15,14 +15,15 @@ from powercut import (
     EntropyCut,
     LowTemperature,
     PowerSMC,
+    Rejection,
     SettingError,
     Standard,
     UniformCut,
 )
 from powercut.samplers import SAMPLERS, Sampler
 
-EVERY = (Standard, LowTemperature, EntropyCut, UniformCut, SMC, PowerSMC, TMC, BestOfN)
-POWER = (LowTemperature, EntropyCut, UniformCut, SMC, PowerSMC, TMC)
+EVERY = (Standard, LowTemperature, EntropyCut, UniformCut, SMC, PowerSMC, TMC, BestOfN, Rejection)
+POWER = (LowTemperature, EntropyCut, UniformCut, SMC, PowerSMC, TMC, Rejection)
 PROPOSING = (LowTemperature, EntropyCut, UniformCut, SMC, TMC)
 """Those with alpha whose temperature may be given."""
 CUT = (EntropyCut, UniformCut)
@@ -53,6 +54,7 @@ BAD = {
     "candidates": ((TMC,), (0, None, *NOT_WHOLE)),
     "rollouts": ((TMC,), (0, None, *NOT_WHOLE)),
     "budget": ((BestOfN,), (0, *NOT_WHOLE)),
+    "max_tries": ((Rejection,), (0, None, *NOT_WHOLE)),
 }
 """By setting: who has it, and values that nobody can use."""
 
@@ -234,6 +236,7 @@ def test_the_registry_names_every_sampler():
         "power-smc": PowerSMC,
         "tmc": TMC,
         "best-of-n": BestOfN,
+        "rejection": Rejection,
     }
     assert dict(SAMPLERS) == named
     for cls in SAMPLERS.values():

@@ -160,6 +160,8 @@ def figures(completion: Completion) -> str:
         parts.append(f"log Z {stats.log_z:.2f}")
     if stats.candidates is not None:
         parts.append(f"best of {stats.candidates}")
+    if stats.tries is not None:
+        parts.append(f"accepted at try {stats.tries:,}")
     parts.append(f"{stats.tokens_decoded:,} tokens decoded, {len(completion.tokens):,} kept")
     parts.append(f"{stats.seconds:.1f} s")
     if not completion.finished:

@@ -4,6 +4,7 @@ from powercut.samplers.best_of_n import BestOfN
 from powercut.samplers.cut import EntropyCut, UniformCut
 from powercut.samplers.draw import Observer
 from powercut.samplers.plain import LowTemperature, Standard
+from powercut.samplers.rejection import Rejection
 from powercut.samplers.sampler import Sampler
 from powercut.samplers.smc import SMC, PowerSMC
 from powercut.samplers.tmc import TMC
@@ -17,6 +18,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "power-smc": PowerSMC,
     "tmc": TMC,
     "best-of-n": BestOfN,
+    "rejection": Rejection,
 }
 """Every sampler by its command-line name. A new one is one file and one line here."""
 
@@ -29,6 +31,7 @@ __all__ = [
     "LowTemperature",
     "Observer",
     "PowerSMC",
+    "Rejection",
     "Sampler",
     "Standard",
     "UniformCut",
