@@ -76,6 +76,7 @@ def top_k_laws(tokens: ArrayLike, ids: IntArray, logprobs: FloatArray, *, top_k:
     rows = np.arange(len(drawn))
     order = np.argsort(np.where(ids < 0, np.inf, -logprobs), axis=1, kind="stable")
     ids, logprobs = ids[rows[:, None], order], logprobs[rows[:, None], order].astype(np.float64)
+    logprobs = np.maximum(logprobs, -1e100)  # no different from lower ones, and no temperature makes it overflow
     found = ids == drawn[:, None]
     if not found.any(axis=1).all():
         missing = int(drawn[~found.any(axis=1)][0])
