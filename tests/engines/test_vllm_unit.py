@@ -151,10 +151,12 @@ def test_of_pydantics_many_lines_one_is_shown():
 
 def test_the_environment_is_set_for_vllm_unless_the_user_has(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(vllm_start.importlib, "import_module", lambda name: name)
+    monkeypatch.setattr(vllm_start.importlib, "import_module", lambda name: SimpleNamespace(Name=f"{name}'s"))
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
     monkeypatch.delenv("VLLM_LOGGING_STREAM", raising=False)
-    assert vllm_start.library("vllm.outputs") == "vllm.outputs"
+    assert (vllm_start.library("Name"), vllm_start.library("Name", "vllm.outputs")) == ("vllm's", "vllm.outputs's")
+    with pytest.raises(EngineError, match="cannot be imported"):
+        vllm_start.library("Other")
     assert vllm_start.os.environ["VLLM_LOGGING_STREAM"] == "ext://sys.stderr"
     assert vllm_start.os.environ["VLLM_LOGGING_LEVEL"] == "DEBUG"
     for name in ("VLLM_LOGGING_STREAM", "VLLM_NO_USAGE_STATS"):

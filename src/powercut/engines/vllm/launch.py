@@ -50,14 +50,18 @@ class Capacity:
     cpu: bool = False
 
 
-def library(module: str) -> Any:
-    """Import a module of vLLM. Raises EngineError, with the pip command, where vLLM is missing or broken."""
+def library(name: str, module: str = "vllm") -> Any:
+    """What vLLM, or a module of it, has by that name. Raises EngineError, with the pip command, where it cannot.
+
+    vLLM exports its engine and its arguments; for what it does not export (the platform, the context of use, the kinds
+    of output) there is only the module that defines it.
+    """
     if importlib.util.find_spec("vllm") is None:
         raise EngineError(f"the vllm engine needs vLLM: {INSTALL}")
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    for variable, value in _ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
     try:
-        return importlib.import_module(module)
+        return getattr(importlib.import_module(module), name)  # some names are imported only when asked for
     except Exception as error:
         if "torchvision::" in str(error):
             remedy = "pip uninstall torchvision torchaudio torchcodec"
@@ -169,18 +173,17 @@ def start(
 
     Raises EngineError and SettingError as ``VllmEngine.load`` does.
     """
-    arguments, platforms = library("vllm.engine.arg_utils"), library("vllm.platforms")
-    cpu = bool(platforms.current_platform.is_cpu())
-    known = {field.name for field in dataclasses.fields(arguments.AsyncEngineArgs)} - {"model"}
+    arguments = library("AsyncEngineArgs")
+    cpu = bool(library("current_platform", "vllm.platforms").is_cpu())
+    known = {field.name for field in dataclasses.fields(arguments)} - {"model"}
     memory = importlib.import_module("psutil").virtual_memory().available if cpu else 0
     settings = resolve_options(options, known, cpu=cpu, memory=memory)
     name, folder = _find(model)
 
     async def begin() -> Any:
         # The context decides vLLM's default sizes: those for batches, not those for a server.
-        usage = library("vllm.usage.usage_lib").UsageContext.LLM_CLASS
-        args = arguments.AsyncEngineArgs(model=folder, **settings)
-        return library("vllm.v1.engine.async_llm").AsyncLLM.from_engine_args(args, usage_context=usage)
+        usage = library("UsageContext", "vllm.usage.usage_lib").LLM_CLASS
+        return library("AsyncLLMEngine").from_engine_args(arguments(model=folder, **settings), usage_context=usage)
 
     try:
         llm = background.run(begin())
@@ -229,7 +232,7 @@ def _described(llm: Any, name: str, cpu: bool) -> tuple[Capacity, dict[str, Any]
     tokenizer = None if model.skip_tokenizer_init else llm.get_tokenizer()
     dtype = str(model.dtype).removeprefix("torch.")
     about = (
-        f" (vLLM {library('vllm').__version__}) on {'the CPU' if cpu else 'GPUs'} in {dtype}: "
+        f" (vLLM {library('__version__')}) on {'the CPU' if cpu else 'GPUs'} in {dtype}: "
         f"{capacity.slots * capacity.ranks} requests at once, of at most {capacity.context_length} tokens each, "
         f"cache for {(cache.num_gpu_blocks or 0) * cache.block_size} tokens"
     )
@@ -253,8 +256,7 @@ def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
 
 def sampling_params(request: Request, stop_tokens: Collection[int]) -> Any:
     """vLLM's SamplingParams for a request."""
-    module = library("vllm.sampling_params")
-    return module.SamplingParams(
+    return library("SamplingParams")(
         temperature=float(request.temperature),
         top_k=request.top_k,
         logprobs=request.top_k,
@@ -264,6 +266,6 @@ def sampling_params(request: Request, stop_tokens: Collection[int]) -> Any:
         ignore_eos=True,  # ours are the same, and all of them
         seed=request.seed & (2**63 - 1),
         detokenize=False,
-        output_kind=module.RequestOutputKind.DELTA,
+        output_kind=library("RequestOutputKind", "vllm.sampling_params").DELTA,
         skip_clone=True,  # nobody else has this one
     )
