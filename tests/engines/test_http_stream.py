@@ -276,7 +276,7 @@ def test_any_answer_to_the_first_question_is_one_line(answer):
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-@pytest.mark.parametrize("kind", ["completions", "llama", "sglang"])
+@pytest.mark.parametrize("kind", ["completions", "llama"])
 def test_any_answer_to_a_request_for_tokens_is_one_line(kind, answer):
     def spoilt(path, body):
         return None if path == "/v1/models" else ANSWERS[answer]
