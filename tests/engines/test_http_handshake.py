@@ -112,6 +112,38 @@ def test_what_is_no_such_server():
             asyncio.run(api.post("/nothing", {}))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"concurrency": 0},
+        {"concurrency": "x"},
+        {"top_k": True},
+        {"top_k": None, "concurrency": 1.5},
+        {"read_timeout": 0},
+        {"connect_timeout": -1.0},
+        {"retry_for": float("nan")},
+        {"retry_for": -1},
+        {"backoff": "x"},
+        {"backoff": float("inf")},
+    ],
+)
+def test_options_that_cannot_be_used(options):
+    with pytest.raises(pc.SettingError, match="must be a"):
+        pc.load("http://host/v1", **options)
+
+
+@pytest.mark.parametrize(
+    "about", [[], 7, {"total_slots": -5}, {"total_slots": "x"}, {"default_generation_settings": 7}]
+)
+def test_a_server_that_tells_nonsense_of_itself(about):
+    with FakeServer(MODEL, kind="llama") as server:
+        server.instead = lambda path, body: json_answer(about) if path.startswith("/props") else None
+        if isinstance(about, dict) and about.get("total_slots") == -5:
+            assert load(server).concurrency == 64
+        else:
+            rejected(server, "llama.cpp")
+
+
 def test_an_option_it_does_not_have():
     with pytest.raises(pc.SettingError, match="http engine has no option slots"):
         pc.load("http://host/v1", slots=3)

@@ -126,7 +126,8 @@ async def _server(api: Api, card: Json, dialect: Dialect) -> Server:
     if dialect.about is not None:
         try:
             about = await api.get(f"{dialect.about}?model={quote(model, safe='')}")
-            server.places, length = dialect.read_about(about)
+            places, length = dialect.read_about(about)
+            server.places = places if places is not None and places > 0 else None
             lengths.append(length)
         except RefusedError as error:
             if not _no_path(error):

@@ -14,6 +14,7 @@ a server went away is not the one that its seed gives otherwise.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -93,8 +94,14 @@ class HttpEngine:
         Raises EngineError or SettingError, in one line, for a server that is away, serves another model, or whose
         log-probabilities are not raw or fewer than ``top_k``.
         """
-        if concurrency is not None and concurrency < 1:
-            raise SettingError(f"concurrency must be at least 1 (got {concurrency})")
+        for name, count in (("concurrency", concurrency), ("top_k", top_k)):
+            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+                raise SettingError(f"{name} must be a whole number of at least 1 (got {count!r})")
+        seconds = {"connect_timeout": connect_timeout, "read_timeout": read_timeout}
+        for name, value in {**seconds, "retry_for": retry_for, "backoff": backoff}.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+            if not number or (name in seconds and not value):
+                raise SettingError(f"{name} must be a number of seconds (got {value!r})")
         apis = [Api(root, connect=connect_timeout, read=read_timeout) for root in server_roots(url)]
 
         async def open_all() -> HttpEngine:
