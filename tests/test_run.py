@@ -3,6 +3,9 @@
 import asyncio
 import itertools
 import logging
+import os
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -221,6 +224,66 @@ def test_a_token_budget_starts_no_chain_after_it_is_spent():
     assert all(tokens(done)[key] == whole[key] for key in tokens(done))
     longest = max(c.stats.tokens_decoded for c in done)
     assert engine.usage.decoded < free.usage.decoded // 2 + 2 * longest
+
+
+def test_a_token_budget_counts_the_tokens_of_its_own_run_alone():
+    class Shared(Watched):
+        """Another run decodes a lot on the same engine meanwhile."""
+
+        async def extend(self, request, keep_going=None):
+            self.usage.decoded += 1_000_000
+            return await super().extend(request, keep_going)
+
+    outcomes = collect(Shared(), [[1]], n=4, concurrency=1, max_total_tokens=100_000)
+    assert all(isinstance(outcome, pc.Completion) for outcome in outcomes)
+
+
+def test_a_notebooks_stop_button_ends_the_sampling_and_leaves_the_engine_usable():
+    class Stopping(Watched):
+        """Is interrupted, as a notebook does it, while it decodes."""
+
+        stopped = cancelled = False
+
+        async def extend(self, request, keep_going=None):
+            if not self.stopped:
+                self.stopped = True
+                os.kill(os.getpid(), signal.SIGINT)
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self.cancelled = True
+            return await super().extend(request, keep_going)
+
+    engine = Stopping()
+
+    async def cell():
+        return pc.sample(engine, pc.Standard(max_new_tokens=4), [[1]])
+
+    loop = asyncio.new_event_loop()  # as a notebook's, which leaves SIGINT to Python
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(cell())
+        assert engine.cancelled
+        assert "powercut" not in {thread.name for thread in threading.enumerate()}
+        [completion] = loop.run_until_complete(cell())
+        assert len(completion.tokens)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        loop.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 10**9}, "n must be a whole number of at most 1,000,000 (got 1000000000)"),
+        ({"concurrency": 10**30}, "concurrency must be a whole number of at most 1,000,000 (got one of 31 digits)"),
+    ],
+)
+def test_a_count_that_fits_nowhere_is_refused_at_once(options, message):
+    with pytest.raises(pc.SettingError) as error:
+        pc.sample(Watched(), SAMPLER, [[1]], **options)
+    assert str(error.value).startswith(message)
 
 
 def test_a_request_that_the_engine_drops_is_a_failure():

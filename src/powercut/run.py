@@ -7,20 +7,21 @@ import functools
 import inspect
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from powercut.engines.protocol import Engine
+from powercut.engines.protocol import Engine, KeepGoing, Request
 from powercut.errors import BudgetError, EngineError, SettingError
 from powercut.records import Completed
 from powercut.samplers import BestOfN
 from powercut.samplers.sampler import Sampler
 from powercut.samplers.settings import check_number
 from powercut.text import Prompt, encode_prompt
-from powercut.trace import Completion, Event, IntArray
+from powercut.trace import Completion, Event, IntArray, Trace
 
 RunObserver = Callable[[int, int, Event], None]
 """Called with the prompt index, the sample index and the event."""
@@ -59,10 +60,11 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         check_number("n", self.n, 1, whole=True)
-        check_number("seed", self.seed, 0, whole=True)
-        for name in ("concurrency", "max_total_tokens"):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), 1, whole=True)
+        check_number("seed", self.seed, 0, whole=True, counts=False)
+        if self.concurrency is not None:
+            check_number("concurrency", self.concurrency, 1, whole=True)
+        if self.max_total_tokens is not None:
+            check_number("max_total_tokens", self.max_total_tokens, 1, 10**15, whole=True)
 
 
 def astream(
@@ -122,15 +124,15 @@ async def stream(
     _check_match(sampler, options, len(encoded))
     work = ((i, j) for i in range(len(encoded)) for j in range(n))
     done: asyncio.Queue[Completion | Failure] = asyncio.Queue()
-    spent_before = engine.usage.decoded
+    metered = _Metered(engine)
 
     async def worker() -> None:
         for i, j in work:  # one iterator shared by all workers: each takes the next chain when it is free
-            if budget is not None and engine.usage.decoded - spent_before >= budget:
+            if budget is not None and metered.decoded >= budget:
                 reason = f"not started: the {budget} tokens of max_total_tokens are spent"
                 done.put_nowait(Failure(i, j, BudgetError(reason)))
             else:
-                done.put_nowait(await _draw_one(engine, sampler, encoded[i], i, j, options))
+                done.put_nowait(await _draw_one(metered, sampler, encoded[i], i, j, options))
 
     if (concurrency := options.concurrency) is None:
         width = sampler_at(sampler, options, 0, 0).width if total else 1
@@ -186,27 +188,56 @@ def sampler_at(sampler: Sampler, options: RunOptions, prompt_index: int, sample_
     return replace(sampler, budget=options.match[prompt_index, sample_index])
 
 
+class _Metered:
+    """An engine, and the tokens that it has ``decoded`` for one run: others may use it at the same time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.decoded = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
+        trace = await self._engine.extend(request, keep_going)
+        self.decoded += len(trace)
+        return trace
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end, whether or not an event loop is running in this thread."""
+    """Run a coroutine to its end, whether or not an event loop is running in this thread.
+
+    An interruption (Ctrl-C, a notebook's stop button) cancels it, and is raised again once it has ended.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
-    outcome: list[T] = []
-    failure: list[BaseException] = []
+    outcome: Future[T] = Future()
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = Future()
+
+    async def in_loop() -> T:
+        task = asyncio.ensure_future(work)
+        started.set_result((asyncio.get_running_loop(), task))
+        return await task
 
     def in_thread() -> None:
         try:
-            outcome.append(asyncio.run(work))
+            outcome.set_result(asyncio.run(in_loop()))
         except BaseException as error:
-            failure.append(error)
+            outcome.set_exception(error)
 
     thread = threading.Thread(target=in_thread, name="powercut")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
+    try:
+        thread.start()
+        thread.join()
+    except BaseException:
+        if thread in threading.enumerate():
+            loop, task = started.result()
+            loop.call_soon_threadsafe(task.cancel)
+            thread.join()
+        raise
+    return outcome.result()
 
 
 def spent_on(match: Spent | Iterable[Completion | Completed]) -> Spent:

@@ -75,6 +75,16 @@ def test_a_bad_setting_is_refused_by_name(name):
                 assert message.endswith(f"(got {shown!r})")
 
 
+def test_a_count_that_fills_the_memory_is_refused():
+    for cls in EVERY:
+        for field in dataclasses.fields(cls):
+            if field.metadata.get("whole"):
+                for huge in (10**30, 10**5000):
+                    with pytest.raises(SettingError, match=f"^{field.name} must be a whole number .*digits") as error:
+                        cls(**{field.name: huge})
+                    assert len(str(error.value)) < 120
+
+
 def test_every_number_among_the_settings_is_checked():
     """Each is in the table above, or shares its rule with one that is."""
     names = {field.name for cls in EVERY for field in dataclasses.fields(cls) if field.metadata["at_least"] is not None}

@@ -17,9 +17,9 @@ import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump, Uniform, Weights
 from powercut.errors import SettingError
-from powercut.samplers.draw import Draw, spawn
+from powercut.samplers.draw import Draw
 from powercut.samplers.kernel import Kernel
-from powercut.samplers.look_ahead import LookAhead, Move
+from powercut.samplers.look_ahead import LookAhead, Moves
 from powercut.samplers.sampler import Sharpened
 from powercut.samplers.settings import check_number, setting
 from powercut.target import Power
@@ -99,11 +99,7 @@ class _Cut(Sharpened):
 
     async def run(self, draw: Draw, rng: np.random.Generator) -> Completion:
         """Draw one completion (see ``Sampler.run``): in each stage an extension, then the steps."""
-        moves = [
-            Move(stage, horizon, index == 0, own)
-            for stage, horizon in enumerate(self.horizons)
-            for index, own in enumerate(spawn(rng, 1 + self.steps))
-        ]
+        moves = Moves(self.horizons, self.steps, rng)
         chain = LookAhead(draw, self.kernel, moves, at_once=self.look_ahead, refine_finished=self.refine_finished)
         return await draw.complete(await chain.walk())
 

@@ -11,11 +11,11 @@ import copy
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from powercut.samplers.draw import Draw, request_seeds
+from powercut.samplers.draw import Draw, request_seeds, spawn
 from powercut.samplers.kernel import Kernel
 from powercut.trace import Step, Trace
 
@@ -34,6 +34,28 @@ class Move:
     horizon: int
     extends: bool
     rng: np.random.Generator
+
+
+class Moves(Sequence[Move]):
+    """All that a chain may do, in order: at each horizon an extension, then ``steps`` steps.
+
+    A stage's generators, the next children of ``rng``, are made when one of its moves is first looked at.
+    """
+
+    def __init__(self, horizons: Sequence[int], steps: int, rng: np.random.Generator) -> None:
+        self.stages = len(horizons)
+        self._horizons, self._each, self._rng = horizons, 1 + steps, rng
+        self._spawned: list[list[np.random.Generator]] = []
+
+    def __len__(self) -> int:
+        return self.stages * self._each
+
+    def __getitem__(self, at: Any) -> Any:
+        """The move at a place, counted from 0."""
+        stage, index = divmod(at, self._each)
+        while len(self._spawned) <= stage:
+            self._spawned.append(spawn(self._rng, self._each))
+        return Move(stage, self._horizons[stage], index == 0, self._spawned[stage][index])
 
 
 @dataclass(slots=True)
@@ -61,7 +83,7 @@ class LookAhead:
         self,
         draw: Draw,
         kernel: Kernel,
-        moves: Sequence[Move],
+        moves: Moves,
         *,
         at_once: int | Literal["auto"] = 1,
         refine_finished: bool = False,
@@ -74,7 +96,7 @@ class LookAhead:
 
     async def walk(self) -> Trace:
         """Make all moves; returns the completion at which the chain ends."""
-        at, stages = 0, self._moves[-1].stage + 1
+        at, stages = 0, self._moves.stages
         while (at := self._next(at)) < len(self._moves):
             await self._launch(at)
             flight = self._flying.popleft()

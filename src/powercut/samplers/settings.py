@@ -14,6 +14,9 @@ import numpy as np
 
 from powercut.errors import SettingError
 
+LARGEST_COUNT = 1_000_000
+"""Of whatever is counted, unless a setting says otherwise: beyond it a slip of the keyboard fills the memory."""
+
 _SPELT = {int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -42,14 +45,26 @@ def check_settings(sampler: Any) -> None:
 
 
 def check_number(
-    name: str, value: Any, least: float, most: float = math.inf, *, whole: bool = False, otherwise: str = ""
+    name: str,
+    value: Any,
+    least: float,
+    most: float = math.inf,
+    *,
+    whole: bool = False,
+    counts: bool = True,
+    otherwise: str = "",
 ) -> None:
-    """Raise SettingError, naming the setting, unless ``value`` is a (whole) number from ``least`` to ``most``."""
+    """Raise SettingError, naming the setting, unless ``value`` is a (whole) number from ``least`` to ``most``.
+
+    A whole number without a ``most`` that ``counts`` something is at most LARGEST_COUNT.
+    """
     kinds = (int, np.integer) if whole else (int, float, np.number)
+    kind = "a whole number" if whole else "a number"
     if isinstance(value, bool | np.complexfloating) or not isinstance(value, kinds) or not least <= value <= most:
-        kind = "a whole number" if whole else "a number"
         limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
-        raise SettingError(f"{name} must be {kind} {limits}{otherwise} (got {value!r})")
+        raise SettingError(f"{name} must be {kind} {limits}{otherwise} (got {_shown(value)})")
+    if whole and counts and most == math.inf and value > LARGEST_COUNT:
+        raise SettingError(f"{name} must be {kind} of at most {LARGEST_COUNT:,}{otherwise} (got {_shown(value)})")
 
 
 def check_temperature(alpha: float, temperature: float | None) -> None:
@@ -119,6 +134,13 @@ def read_setting(name: str, value: Any, hint: Any) -> Any:
             return value if callable(value) else kind(str(value))
     either = " or ".join([*([_SPELT[kind]] if kind else []), *words(hint), *(["none"] if optional(hint) else [])])
     raise SettingError(f"{name} must be {either} (got {value!r})")
+
+
+def _shown(value: Any) -> str:
+    """A value in a message; a number of many digits by their count, which Python does not write out beyond 4,300."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**30:
+        return f"one of {int(math.log10(abs(value))) + 1} digits"
+    return repr(value)
 
 
 def _read_stop(name: str, stop: str | int) -> str | int:
