@@ -1,6 +1,7 @@
 """What is written to disk is read again as it was, and what is not is named with its place."""
 
 import json
+import os
 from dataclasses import fields, replace
 
 import numpy as np
@@ -234,3 +235,14 @@ def test_arrays_infinities_and_records_become_strict_json():
     value = {"a": np.array([1.5, np.nan]), "b": (float("-inf"), np.int64(3)), 4: {"c": None}, "r": RunFacts()}
     found = json.loads(json_line(value))
     assert (found["a"], found["b"], found["4"], found["r"]["format"]) == ([1.5, None], ["-inf", 3], {"c": None}, 1)
+
+
+@pytest.mark.parametrize("make", [lambda path: os.mkfifo(path), lambda path: path.symlink_to("/dev/zero")])
+def test_what_need_not_end_is_not_read(tmp_path, make):
+    file = tmp_path / "run.json"
+    make(file)
+    for read in (read_cell, read_completions, lambda file: read_run(file.parent)):
+        with pytest.raises(SettingError, match=r"run\.json cannot be read: It is no file"):
+            read(file)
+    with pytest.raises(OSError, match="It is no file"):
+        list(read_results(file, pytest.fail))

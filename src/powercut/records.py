@@ -12,11 +12,14 @@ wrote it. What cannot be read is named with its file and line.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from powercut.errors import SettingError, one_line
 from powercut.strict_json import from_json
@@ -194,7 +197,7 @@ def read_results(
     completions' texts are dropped. Raises OSError.
     """
     try:
-        stream = file.open("rb")
+        stream = _open(file)
     except FileNotFoundError:
         return
     with stream:
@@ -237,7 +240,8 @@ def read_completions(file: Path) -> list[Completed]:
     """
     found = []
     try:
-        lines = file.read_bytes().split(b"\n")
+        with _open(file) as stream:
+            lines = stream.read().split(b"\n")
     except OSError as error:
         raise SettingError(f"{file} cannot be read: {error.strerror}") from None
     for number, line in enumerate(lines, start=1):
@@ -253,9 +257,18 @@ def read_completions(file: Path) -> list[Completed]:
     return found
 
 
+def _open(file: Path) -> BinaryIO:
+    """A file to read; OSError for a folder, and for a device or a pipe, which need not end."""
+    mode = file.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR)) if stat.S_ISDIR(mode) else OSError(0, "It is no file")
+    return file.open("rb")
+
+
 def _read_file(kind: type[T], file: Path) -> T:
     try:
-        return from_json(kind, json.loads(file.read_bytes()))
+        with _open(file) as stream:
+            return from_json(kind, json.loads(stream.read()))
     except OSError as error:
         raise SettingError(f"{file} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

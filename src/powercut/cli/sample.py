@@ -27,7 +27,6 @@ from powercut.cli.options import (
 from powercut.cli.output import OutFile, say, to_stdout
 from powercut.cli.prompts import read_prompts
 from powercut.cli.session import Job, Session
-from powercut.errors import SettingError
 from powercut.records import read_completions
 from powercut.run import RunOptions, spent_on
 from powercut.samplers import SAMPLERS
@@ -120,8 +119,6 @@ def sample(
     asked = read_prompts(prompt, file)
     for name, value, least in (("-n", count, 1), ("--seed", seed, 0)):
         check_number(name, value, least, whole=True)
-    if output is not None and save_trace is not None and output.absolute() == save_trace.absolute():
-        raise SettingError("--output and --save-trace name the same file")
     options = RunOptions(
         n=count,
         seed=seed,

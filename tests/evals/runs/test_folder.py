@@ -237,6 +237,11 @@ def in_place_of_a_file(path):
     (path / "x").write_text("")
 
 
+def a_pipe(path):
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
 def in_place_of_a_folder(path):
     shutil.rmtree(path, ignore_errors=True)
     path.write_text("")
@@ -255,6 +260,10 @@ def in_place_of_a_folder(path):
         ("cells/cell/cell.json.tmp", in_place_of_a_file),
         ("cells/cell/results.jsonl", in_place_of_a_file),
         ("cells/cell/completions.jsonl", in_place_of_a_file),
+        ("run.json", a_pipe),
+        ("cells/cell/cell.json", a_pipe),
+        ("cells/cell/results.jsonl", a_pipe),
+        ("cells/cell/completions.jsonl", a_pipe),
     ],
 )
 def test_folders_in_place_of_files_and_the_reverse_are_one_line(tmp_path, name, spoil):

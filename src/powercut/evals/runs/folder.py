@@ -171,8 +171,10 @@ class Lines:
 
         Raises SettingError, which names the line, for what is none.
         """
-        self._cut_torn_line()
-        return {key_of(result): (result, line) for result, line in read_results(self._path, _refuse, graded=graded)}
+        with _one_line(self._path):
+            self._cut_torn_line()
+            found = read_results(self._path, _refuse, graded=graded)
+            return {key_of(result): (result, line) for result, line in found}
 
     def append(self, record: Any) -> None:
         """Add a line and wait until it is on the disk. PowercutError, with nothing added, if that fails."""
@@ -201,7 +203,7 @@ class Lines:
                 self._path.unlink(missing_ok=True)
 
     def _cut_torn_line(self) -> None:
-        with _one_line(self._path), contextlib.suppress(FileNotFoundError):
+        if self._path.is_file():
             data = self._path.read_bytes()
             whole = data.rfind(b"\n") + 1
             if whole < len(data):
