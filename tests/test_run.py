@@ -5,7 +5,6 @@ import itertools
 import logging
 import os
 import signal
-import threading
 
 import numpy as np
 import pytest
@@ -265,7 +264,6 @@ def test_a_notebooks_stop_button_ends_the_sampling_and_leaves_the_engine_usable(
         with pytest.raises(KeyboardInterrupt):
             loop.run_until_complete(cell())
         assert engine.cancelled
-        assert "powercut" not in {thread.name for thread in threading.enumerate()}
         [completion] = loop.run_until_complete(cell())
         assert len(completion.tokens)
     finally:

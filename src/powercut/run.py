@@ -7,7 +7,7 @@ import functools
 import inspect
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
@@ -230,14 +230,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     thread = threading.Thread(target=in_thread, name="powercut")
     try:
         thread.start()
-        thread.join()
+        return outcome.result()
     except BaseException:
-        if thread in threading.enumerate():
+        if not outcome.done() and thread in threading.enumerate():
             loop, task = started.result()
             loop.call_soon_threadsafe(task.cancel)
-            thread.join()
+            wait([outcome])  # not join: once interrupted, Python 3.11 takes the thread for ended
         raise
-    return outcome.result()
 
 
 def spent_on(match: Spent | Iterable[Completion | Completed]) -> Spent:
