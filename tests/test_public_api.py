@@ -119,6 +119,7 @@ def test_sampling_takes_these_arguments(function):
         "concurrency": None,
         "max_total_tokens": None,
         "match": None,
+        "skip_bad": False,
     }
 
 

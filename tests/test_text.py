@@ -105,6 +105,13 @@ def test_a_prompt_that_cannot_be_one_is_refused(prompt, part, chat_text):
         encode_prompt(chat_text, prompt)
 
 
+def test_parts_of_text_are_joined(chat_text):
+    parts = [{"type": "text", "text": "hello "}, {"type": "text", "text": "there"}]
+    assert encode_prompt(chat_text, [{"role": "user", "content": parts}]) == encode_prompt(chat_text, "hello there")
+    with pytest.raises(SettingError, match="parts of text alone"):
+        check_prompt([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}])
+
+
 def test_what_the_settings_do_not_allow_is_refused(chat_text, raw_text):
     messages = [{"role": "user", "content": "hello"}]
     with pytest.raises(SettingError, match="no tokenizer: give the prompt as token ids"):

@@ -20,6 +20,14 @@ class SettingError(PowercutError, ValueError):
     """A setting or an input that cannot be used; the text names it and says what to give instead."""
 
 
+class PromptError(SettingError):
+    """One of several prompts cannot be used, the one at ``index``, for ``reason``."""
+
+    def __init__(self, index: int, reason: SettingError) -> None:
+        super().__init__(f"prompt {index}: {reason}")
+        self.index, self.reason = index, reason
+
+
 class EngineError(PowercutError, RuntimeError):
     """An engine that cannot be loaded, or that failed while decoding."""
 

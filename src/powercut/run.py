@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from powercut.engines.protocol import Engine, KeepGoing, Request
-from powercut.errors import BudgetError, EngineError, SettingError
+from powercut.errors import BudgetError, EngineError, PromptError, SettingError
 from powercut.records import Completed
 from powercut.samplers import BestOfN
 from powercut.samplers.sampler import Sampler
@@ -57,6 +57,7 @@ class RunOptions:
     concurrency: int | None = None
     max_total_tokens: int | None = None
     match: Spent | None = None
+    skip_bad: bool = False
 
     def __post_init__(self) -> None:
         check_number("n", self.n, 1, whole=True)
@@ -80,6 +81,7 @@ def astream(
     concurrency: int | None = None,
     max_total_tokens: int | None = None,
     match: Spent | Iterable[Completion | Completed] | None = None,
+    skip_bad: bool = False,
 ) -> AsyncGenerator[Completion | Failure, None]:
     """Draw ``n`` completions of each prompt and yield each as soon as it is done, in any order.
 
@@ -95,7 +97,7 @@ def astream(
     one took.
 
     Closing the iterator cancels what is still running. Raises SettingError, before anything is sampled, if a prompt or
-    a setting cannot be used.
+    a setting cannot be used; with ``skip_bad`` the completions of such a prompt fail, and the others are drawn.
     """
     return stream(
         engine,
@@ -110,6 +112,7 @@ def astream(
             concurrency=concurrency,
             max_total_tokens=max_total_tokens,
             match=None if match is None else spent_on(match),
+            skip_bad=skip_bad,
         ),
     )
 
@@ -128,11 +131,13 @@ async def stream(
 
     async def worker() -> None:
         for i, j in work:  # one iterator shared by all workers: each takes the next chain when it is free
-            if budget is not None and metered.decoded >= budget:
+            if isinstance(prompt := encoded[i], SettingError):
+                done.put_nowait(Failure(i, j, prompt))
+            elif budget is not None and metered.decoded >= budget:
                 reason = f"not started: the {budget} tokens of max_total_tokens are spent"
                 done.put_nowait(Failure(i, j, BudgetError(reason)))
             else:
-                done.put_nowait(await _draw_one(metered, sampler, encoded[i], i, j, options))
+                done.put_nowait(await _draw_one(metered, sampler, prompt, i, j, options))
 
     if (concurrency := options.concurrency) is None:
         width = sampler_at(sampler, options, 0, 0).width if total else 1
@@ -274,11 +279,13 @@ def _check_match(sampler: Sampler, options: RunOptions, prompts: int) -> None:
             check_number("match: the tokens decoded", options.match[i, j], 1, whole=True)
 
 
-async def _encode(engine: Engine, sampler: Sampler, prompts: Iterable[Prompt], options: RunOptions) -> list[IntArray]:
-    """Every prompt as token ids, checked against the engine for the longest request that can arise."""
+async def _encode(
+    engine: Engine, sampler: Sampler, prompts: Iterable[Prompt], options: RunOptions
+) -> list[IntArray | SettingError]:
+    """Every prompt as token ids, checked against the engine for the longest request that can arise; or its error."""
     if isinstance(prompts, str):
         raise SettingError("prompts must be a list of prompts: put the string into a list")
-    encoded = []
+    encoded: list[IntArray | SettingError] = []
     for i, prompt in enumerate(prompts):
         try:
             ids = await encode_prompt(engine.text, prompt, chat=options.chat, system=options.system)
@@ -286,8 +293,11 @@ async def _encode(engine: Engine, sampler: Sampler, prompts: Iterable[Prompt], o
             for request in sampler.decoding.on(engine).longest(tokens):
                 engine.check(request)
         except SettingError as error:
-            raise SettingError(f"prompt {i}: {error}") from error
-        encoded.append(tokens)
+            if not options.skip_bad:
+                raise PromptError(i, error) from error
+            encoded.append(error)
+        else:
+            encoded.append(tokens)
     return encoded
 
 

@@ -165,12 +165,14 @@ async def encode_prompt(
 def check_prompt(prompt: object) -> Prompt:
     """``prompt`` in plain Python types, if it can be one: a string, messages or token ids.
 
-    Raises SettingError for anything else, and for a prompt that is empty.
+    A message's content may be a text or a list of text parts, as OpenAI's clients send them; these are joined.
+
+    Raises SettingError for anything else, for a prompt that is empty, and for a text with half a character in it.
     """
     if isinstance(prompt, str):
         if not prompt.strip():
             raise SettingError("the prompt is empty: give some text")
-        return prompt
+        return _whole(prompt)
     if isinstance(prompt, np.ndarray):
         prompt = prompt.tolist()
     if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray | memoryview):
@@ -180,9 +182,7 @@ def check_prompt(prompt: object) -> Prompt:
     if not prompt:
         raise SettingError("the prompt is empty: give at least one message or token id")
     if isinstance(prompt[0], Mapping):
-        for message in prompt:
-            _check_message(message)
-        return list(prompt)
+        return [_message(message) for message in prompt]
     for token in prompt:
         if not isinstance(token, Integral) or isinstance(token, bool) or token < 0:
             raise SettingError(f"the prompt's token ids must be whole numbers of at least 0 (got {token!r})")
@@ -209,10 +209,30 @@ async def completion_text(text: Text, tokens: Sequence[int], stop: Sequence[str 
     return trim_stop(await text.decode(tokens), [item for item in stop if isinstance(item, str)])
 
 
-def _check_message(message: object) -> None:
-    keys = ("role", "content")
-    if not isinstance(message, Mapping) or not all(isinstance(message.get(key), str) for key in keys):
-        raise SettingError(f"a chat message needs a role and a content that are strings (got {message!r})")
+def _message(message: object) -> Message:
+    """A chat message, its content as one text."""
+    if isinstance(message, Mapping):
+        content = message.get("content")
+        if isinstance(content, list) and content:
+            parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+            texts = [part for part in parts if isinstance(part, str)]
+            if len(texts) < len(parts):
+                raise SettingError("a chat message may have parts of text alone: no images, audio or files")
+            content = "".join(texts)
+        if isinstance(message.get("role"), str) and isinstance(content, str):
+            return {**message, "content": _whole(content)}
+    raise SettingError(f"a chat message needs a role and a content that are strings (got {message!r})")
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SettingError(
+            f"character {error.start + 1} of the prompt is half a character (a lone surrogate, or no UTF-8): give the "
+            "text as UTF-8"
+        ) from None
+    return text
 
 
 def _conversation(text: Text, messages: Sequence[Message], chat: bool | None, system: str | None) -> Sequence[Message]:

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from powercut.cli import main
+from powercut.errors import SettingError
 from powercut.samplers import SAMPLERS
 from tests.cli import fake
 
@@ -374,3 +375,71 @@ def test_flags_that_do_not_fit_a_sampler(no_engine, capsys, arguments, part):
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert part in err
+
+
+def write(tmp_path, content):
+    file = tmp_path / "prompts"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(file)
+
+
+def test_a_json_list_is_read_as_prompts(engine, capsys, tmp_path):
+    file = write(tmp_path, '[{"prompt": "a", "id": 1},\n "b",\n {"tokens": [3]}]\n')
+    code, out, _ = run(capsys, "--file", file, "--json", *SHORT)
+    assert code == 0
+    assert [(r["prompt_index"], r["meta"]) for r in lines(out)] == [(0, {"id": 1}), (1, {}), (2, {})]
+    # what is no list of prompts is text
+    assert len(lines(run(capsys, "--file", write(tmp_path, "[ab]\n[b]\n"), "--json", *SHORT)[1])) == 2
+    code, _, err = run(capsys, "--file", write(tmp_path, '["a", {"no": 1}]'), *SHORT)
+    assert code == 2
+    assert ", prompt 2: an object needs one of prompt, messages, tokens" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"prompt": "cut \\ud83d"}', "character 5 of the prompt is half a character"),
+        ('{"messages": [{"role": "user", "content": "\\ud83d"}]}', "character 1 of the prompt is half a character"),
+        ('{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}', "parts of text alone"),
+        ('{"prompt": 7}', "a prompt is a string"),
+    ],
+)
+def test_a_bad_line_is_named_and_may_be_skipped(engine, capsys, tmp_path, line, reason):
+    file = write(tmp_path, f"a\n{line}\nb\n")
+    code, out, err = run(capsys, "--file", file, *SHORT)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {file}:2: ")
+    assert reason in err
+    code, out, err = run(capsys, "--file", file, "--skip-bad", "--json", *SHORT)
+    assert code == 0
+    assert len(lines(out)) == 2
+    assert f"skipped: {file}:2: " in err
+
+
+def test_a_prompt_that_the_engine_cannot_take_is_named_and_may_be_skipped(engine, capsys, tmp_path, monkeypatch):
+    def check(self, request):
+        if len(request.context) > 3:
+            raise SettingError("the prompt is too long: shorten it")
+
+    monkeypatch.setattr(fake.FakeEngine, "check", check)
+    file = write(tmp_path, "a\nabcde\nb\n")
+    code, out, err = run(capsys, "--file", file, "--quiet", *SHORT)
+    assert (code, out, err) == (2, "", f"error: {file}:2: the prompt is too long: shorten it\n")
+    code, out, err = run(capsys, "--file", file, "-n", "2", "--skip-bad", "--quiet", "--json", *SHORT)
+    assert code == 2
+    assert {r["prompt_index"] for r in lines(out)} == {0, 2}
+    assert err == f"skipped: {file}:2: the prompt is too long: shorten it\n"
+
+
+def test_an_argument_that_is_no_utf_8_is_refused(no_engine, capsys):
+    code, _, err = run(capsys, "caf\udce9")
+    assert code == 2
+    assert "character 4 of the prompt is half a character" in err
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [(r"\n", "\n"), (r"\n\n", "\n\n"), (r"\t", "\t"), (r"\nabla", r"\nabla")]
+)
+def test_a_stop_that_is_an_escape_is_the_character(engine, capsys, written, meant):
+    [result] = lines(run(capsys, "a", "--stop", written, "--json", *SHORT)[1])
+    assert result["settings"]["stop"] == [meant]

@@ -22,6 +22,7 @@ from powercut.cli.options import (
     TokenizerFlag,
     flag,
     given,
+    unescaped,
     with_repeated_setting_flags,
 )
 from powercut.cli.output import say
@@ -135,7 +136,7 @@ def evaluate(
     names = list(dict.fromkeys(sampler or [DEFAULT_SAMPLER]))
     values = given(**settings)
     if "stop" in values:
-        values["stop"] = [tuple(values["stop"])]  # several stops are one setting
+        values["stop"] = [unescaped(values["stop"])]  # several stops are one setting
     local = LocalSandbox() if allow_unsafe_local else None
     benches = load_benchmarks(list(dict.fromkeys(tasks)), data or [], limit, local)
     chosen = {bench: variants(names, values, bench.defaults, match, flag) for bench in benches}

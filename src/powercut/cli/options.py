@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
@@ -94,7 +94,19 @@ def sampler_from_flags(name: str, options: Mapping[str, Any]) -> Sampler:
 
     Raises SettingError for an unknown name, a flag that this sampler does not have, or a value it cannot use.
     """
-    return named.build_sampler(name, given(**options), spell=flag)
+    written = given(**options)
+    if "stop" in written:
+        written["stop"] = unescaped(written["stop"])
+    return named.build_sampler(name, written, spell=flag)
+
+
+def unescaped(stops: Iterable[str]) -> tuple[str, ...]:
+    r"""Stops as they are meant on a command line: one that is ``\n``, ``\t`` and ``\r`` alone is the characters."""
+    marks = {r"\n": "\n", r"\t": "\t", r"\r": "\r"}
+    return tuple(
+        re.sub(r"\\[ntr]", lambda mark: marks[mark[0]], stop) if re.fullmatch(r"(?:\\[ntr])+", stop) else stop
+        for stop in stops
+    )
 
 
 def _by_panel() -> list[tuple[str, list[str]]]:

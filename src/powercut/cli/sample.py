@@ -63,6 +63,12 @@ def sample(
             rich_help_panel=_PROMPTS,
         ),
     ] = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad", help="Leave out prompts that cannot be used, and say which.", rich_help_panel=_PROMPTS
+        ),
+    ] = False,
     chat: Annotated[
         bool | None,
         typer.Option(
@@ -116,7 +122,7 @@ def sample(
         powercut sample --file prompts.jsonl -n 4 --alpha 4 --max-new-tokens 256 --json > completions.jsonl
     """
     built = sampler_from_flags(sampler, settings)
-    asked = read_prompts(prompt, file)
+    asked = read_prompts(prompt, file, (lambda why: say(f"skipped: {why}")) if skip_bad else None)
     for name, value, least in (("-n", count, 1), ("--seed", seed, 0)):
         check_number(name, value, least, whole=True)
     options = RunOptions(
@@ -127,6 +133,7 @@ def sample(
         concurrency=concurrency,
         max_total_tokens=max_total_tokens,
         match=None if match is None else spent_on(read_completions(match)),
+        skip_bad=skip_bad,
     )
     job = Job(sampler, built, asked, options)
     console = Console(stderr=True, quiet=quiet, highlight=False)

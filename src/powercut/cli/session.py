@@ -12,7 +12,7 @@ from powercut.cli.output import InOrder, TraceLog, Write, say
 from powercut.cli.progress import Progress, figures
 from powercut.cli.prompts import Asked, shorten
 from powercut.engines.protocol import Engine
-from powercut.errors import PowercutError, visible
+from powercut.errors import PowercutError, PromptError, SettingError, visible
 from powercut.records import Completed
 from powercut.run import Failure, RunOptions, sampler_at, stream
 from powercut.samplers import Sampler
@@ -90,6 +90,8 @@ class Session:
                     async for outcome in outcomes:
                         with progress.aside():
                             take(outcome)
+        except PromptError as error:
+            raise SettingError(f"{job.asked[error.index].place}: {error.reason}") from None
         finally:
             texts.close()
 
@@ -110,6 +112,13 @@ class Session:
 
     def _report(self, failure: Failure) -> None:
         error = failure.error
+        if self._job.options.skip_bad and isinstance(
+            error, SettingError
+        ):  # the same for every completion of the prompt
+            if failure.sample_index == 0:
+                say(f"skipped: {self._job.asked[failure.prompt_index].place}: {error}")
+            self.exit_code = max(self.exit_code, 2)
+            return
         known = isinstance(error, PowercutError)
         reason = str(error) if known else f"{type(error).__name__}: {error}"
         say(f"error: prompt {failure.prompt_index}, sample {failure.sample_index}: {reason}")
