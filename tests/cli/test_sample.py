@@ -418,7 +418,7 @@ def test_a_bad_line_is_named_and_may_be_skipped(engine, capsys, tmp_path, line, 
 
 def test_a_prompt_that_the_engine_cannot_take_is_named_and_may_be_skipped(engine, capsys, tmp_path, monkeypatch):
     def check(self, request):
-        if len(request.context) > 3:
+        if (request.prompt_length or len(request.context)) > 3:
             raise SettingError("the prompt is too long: shorten it")
 
     monkeypatch.setattr(fake.FakeEngine, "check", check)
