@@ -22,6 +22,9 @@ def test_no_server():
 @pytest.mark.parametrize(
     ("url", "match"),
     [
+        ("http:", "no server is named"),
+        ("https:,", "no server is named"),
+        ("http://host/" + "x" * 10_000, "has 10012 characters"),
         ("http:///v1", "no base URL"),
         ("http://", "no base URL"),
         ("http://host:99999/v1", "no base URL"),

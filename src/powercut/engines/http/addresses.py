@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx
 
-from powercut.errors import SettingError
+from powercut.errors import SettingError, one_line
 
 KEY = "POWERCUT_API_KEY"
 """The environment variable that holds the key; it counts before OPENAI_KEY."""
@@ -17,14 +17,19 @@ KEY = "POWERCUT_API_KEY"
 OPENAI_KEY = "OPENAI_API_KEY"
 """One that holds a key for servers elsewhere, in all likelihood: never sent in the clear to another machine."""
 
+LONGEST = 2000
+"""Characters of an address."""
 
-def server_roots(urls: str) -> list[str]:
+
+def server_roots(urls: str | None) -> list[str]:
     """The servers' addresses without path, of base URLs with commas between them.
 
     Raises SettingError for what is no base URL.
     """
     roots = []
-    for url in filter(None, (part.strip() for part in urls.split(","))):
+    for url in filter(None, (part.strip() for part in (urls or "").split(","))):
+        if len(url) > LONGEST:
+            raise SettingError(f"{one_line(url, 60)} is no base URL: it has {len(url)} characters")
         try:
             parsed = httpx.URL(url)
             usable = parsed.scheme in ("http", "https") and bool(parsed.host) and 0 <= (parsed.port or 1) < 2**16
@@ -37,7 +42,9 @@ def server_roots(urls: str) -> list[str]:
         if parsed.fragment or "#" in url:
             raise SettingError(f"{url!r} has a fragment, which no server sees: leave out what follows the #")
         roots.append(str(parsed).rstrip("/").removesuffix("/v1").rstrip("/"))
-    if len(set(roots)) < len(roots) or not roots:
+    if not roots:
+        raise SettingError("no server is named: give http://HOST:PORT/v1")
+    if len(set(roots)) < len(roots):
         raise SettingError("give each server once")
     return roots
 

@@ -69,7 +69,7 @@ class HttpEngine:
     @classmethod
     def load(
         cls,
-        url: str,
+        url: str | None,
         *,
         model: str | None = None,
         tokenizer: str | None = None,
