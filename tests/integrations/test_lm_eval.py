@@ -67,6 +67,15 @@ def test_a_failure_is_logged_and_costs_no_other(caplog):
     assert "answer 1 failed and is empty: the model returned NaN" in caplog.text
 
 
+def test_a_text_that_cannot_be_had_is_logged(caplog, monkeypatch):
+    async def decode(self, tokens):
+        raise pc.EngineError("the server's tokenizer does not answer")
+
+    monkeypatch.setattr(LetterText, "decode", decode)
+    assert ask(adapter.PowercutLM(engine=FakeEngine(), **SHORT), "ab") == [""]
+    assert "answer 0 failed and is empty: the text of a completion could not be had" in caplog.text
+
+
 def test_what_it_does_not_do_is_one_line():
     lm = adapter.PowercutLM(engine=FakeEngine())
     for refused in (lm.loglikelihood, lm.loglikelihood_rolling):

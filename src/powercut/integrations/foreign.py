@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from powercut.errors import SettingError
+from powercut.errors import EngineError, SettingError
 from powercut.samplers import Sampler
 from powercut.samplers.named import build_sampler
 from powercut.text import Message
+from powercut.trace import Completion
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,13 @@ class Seeds:
         again = self._asked[key]
         self._asked[key] += 1
         return int.from_bytes(hashlib.sha256(key + again.to_bytes(8)).digest()[:8]) >> 11  # 53 bits: exact as JSON
+
+
+def answer(completion: Completion) -> str:
+    """The completion's text; EngineError where it could not be had: an empty answer would be graded as wrong."""
+    if completion.text is None:
+        raise EngineError("the text of a completion could not be had: see the note before this, and ask again")
+    return completion.text
 
 
 def read_messages(messages: Iterable[Mapping[str, Any]]) -> list[Message]:

@@ -24,7 +24,7 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from powercut.engines import load
 from powercut.engines.protocol import Engine
 from powercut.errors import SettingError
-from powercut.integrations.foreign import SamplerFor, Seeds, read_messages
+from powercut.integrations.foreign import SamplerFor, Seeds, answer, read_messages
 from powercut.records import measures
 from powercut.run import asample
 from powercut.samplers import Sampler
@@ -129,7 +129,7 @@ class PowercutAPI(ModelAPI):
         kept = len(completion.tokens)
         drawn_with = {"sampler": self._sampler_for.name, "settings": asdict(sampler), "seed": seed}
         stop_reason: StopReason = "stop" if completion.finished else "max_tokens"
-        message = ChatMessageAssistant(content=completion.text or "", model=self.model_name, source="generate")
+        message = ChatMessageAssistant(content=answer(completion), model=self.model_name, source="generate")
         return ModelOutput(
             model=self.model_name,
             choices=[ChatCompletionChoice(message=message, stop_reason=stop_reason)],

@@ -14,7 +14,7 @@ from lm_eval.api.registry import register_model
 from powercut.engines import load
 from powercut.engines.protocol import Engine
 from powercut.errors import SettingError
-from powercut.integrations.foreign import SamplerFor, read_messages
+from powercut.integrations.foreign import SamplerFor, answer, read_messages
 from powercut.run import Failure, astream, run
 from powercut.samplers import Sampler
 from powercut.samplers.named import split_options
@@ -70,10 +70,12 @@ class PowercutLM(LM):  # type: ignore[misc]  # lm-eval has no types
         seed = self._seed * 1_000_003 + places[0]
         async for outcome in astream(self._engine, sampler, prompts, seed=seed, chat=chat):
             place = places[outcome.prompt_index]
-            if isinstance(outcome, Failure):
-                logger.error("answer %d failed and is empty: %s", place, outcome.error)
-            else:
-                answers[place] = outcome.text or ""
+            try:
+                if isinstance(outcome, Failure):
+                    raise outcome.error
+                answers[place] = answer(outcome)
+            except Exception as error:
+                logger.error("answer %d failed and is empty: %s", place, error)
 
     def _sampler(self, asked: dict[str, Any]) -> Sampler:
         length = None if self._length_is_given else asked.get("max_gen_toks", 256)

@@ -119,6 +119,21 @@ def test_one_failure_stops_no_other_and_is_tried_again(tmp_path):
     assert len((tmp_path / "cells" / one.name / "results.jsonl").read_text().splitlines()) == 6
 
 
+def test_a_completion_whose_text_cannot_be_had_is_an_error_and_no_wrong_answer(tmp_path, monkeypatch):
+    async def decode(self, tokens):
+        raise EngineError("the server's tokenizer does not answer")
+
+    one = cell()
+    with monkeypatch.context() as patched:
+        patched.setattr(LetterText, "decode", decode)
+        [found] = run(tmp_path, one)
+    assert {row["error"] for row in found.values()} == {
+        "the text of a completion could not be had: see the note before this, and ask again"
+    }
+    [found] = run(tmp_path, one)
+    assert not any(row["error"] for row in found.values())
+
+
 def test_a_grader_that_breaks_costs_no_completion(tmp_path):
     def broken(problem, text):
         raise ZeroDivisionError("a bug")
