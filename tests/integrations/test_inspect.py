@@ -139,7 +139,7 @@ def test_tools_and_pictures_are_refused():
     with pytest.raises(SettingError, match="powercut samples text and calls no tools: choose"):
         ask(model(), tools=[ToolInfo(name="calculator", description="adds")])
     picture = [ChatMessageUser(content=[ContentImage(image="data:image/png;base64,AA==")])]
-    with pytest.raises(SettingError, match="powercut reads text messages alone"):
+    with pytest.raises(SettingError, match="parts of text alone: no images"):
         ask(model(), picture)
 
 

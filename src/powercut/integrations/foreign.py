@@ -10,12 +10,12 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from powercut.errors import EngineError, SettingError
 from powercut.samplers import Sampler
 from powercut.samplers.named import build_sampler
-from powercut.text import Message
+from powercut.text import Message, check_prompt
 from powercut.trace import Completion
 
 logger = logging.getLogger(__name__)
@@ -92,19 +92,19 @@ def answer(completion: Completion) -> str:
 
 
 def read_messages(messages: Iterable[Mapping[str, Any]]) -> list[Message]:
-    """Chat messages, from ones whose content may be a list of parts with ``type`` and ``text``: one a line then.
+    """Chat messages with one text each, from ones whose content may be a list of parts, as ``check_prompt`` reads them.
 
-    Raises SettingError for tool results, images, audio and files. What a model thought to itself is left out.
+    What a model thought to itself is left out. Raises SettingError for tool results, images, audio and files.
     """
-    read: list[Message] = []
+    plain = []
     for message in messages:
+        if message["role"] == "tool":
+            raise SettingError("powercut reads no results of tools: choose a task or a solver without tools")
         content = message["content"]
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        if message["role"] == "tool" or any(part["type"] not in ("text", "reasoning") for part in parts):
-            raise SettingError("powercut reads text messages alone: no tool results, images, audio or files")
-        text = "\n".join(part["text"] for part in parts if part["type"] == "text")
-        read.append({"role": message["role"], "content": text})
-    return read
+        if not isinstance(content, str):
+            content = [part for part in content if part.get("type") != "reasoning"]
+        plain.append({"role": message["role"], "content": content})
+    return cast(list[Message], check_prompt(plain))
 
 
 def _listed(stop: Any) -> Sequence[Any]:

@@ -139,10 +139,10 @@ class PowercutAPI(ModelAPI):
         )
 
 
-def _content(message: ChatMessage) -> str | list[dict[str, str]]:
+def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
     if isinstance(message.content, str):
         return message.content
-    return [{"type": part.type, "text": getattr(part, "text", "")} for part in message.content]
+    return [part.model_dump(include={"type", "text"}) for part in message.content]
 
 
 @modelapi(name="powercut")

@@ -14,7 +14,7 @@ from lm_eval.api.registry import register_model
 from powercut.engines import load
 from powercut.engines.protocol import Engine
 from powercut.errors import SettingError
-from powercut.integrations.foreign import SamplerFor, answer, read_messages
+from powercut.integrations.foreign import SamplerFor, answer
 from powercut.run import Failure, astream, run
 from powercut.samplers import Sampler
 from powercut.samplers.named import split_options
@@ -98,4 +98,4 @@ class PowercutLM(LM):  # type: ignore[misc]  # lm-eval has no types
 
 
 def _prompt(context: str) -> Prompt:
-    return read_messages(json.loads(context)["powercut chat"]) if context.startswith(_CHAT) else context
+    return json.loads(context)["powercut chat"] if context.startswith(_CHAT) else context
