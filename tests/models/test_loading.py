@@ -122,6 +122,8 @@ def test_devices_and_dtypes_that_cannot_be_used(folder: Path) -> None:
         ("config.json", b"{", "config.json cannot be read"),
         ("config.json", b'{"model_type": "unheard-of"}', "pip install --upgrade transformers"),
         ("tokenizer.json", b"{}", "tokenizer cannot be loaded"),
+        ("generation_config.json", b'{"eos_token_id": "x"}', "eos_token_id 'x' of its configs is no token id"),
+        ("generation_config.json", b'{"eos_token_id": {"a": 1}}', "is no token id"),
     ],
 )
 def test_broken_folders(tmp_path: Path, file: str, content: bytes | None, said: str) -> None:

@@ -61,7 +61,7 @@ def load_model(name: str | None = None, *, device: str | None = None, dtype: str
             base, tokenizer = _load(find_model(adapter.base), device, torch_dtype)
             model, tokenizer = merge(base, adapter), _load_tokenizer(found) or tokenizer
     model.eval().requires_grad_(False)
-    return LoadedModel(model, tokenizer, found.name, _stop_tokens(model, tokenizer))
+    return LoadedModel(model, tokenizer, found.name, _stop_tokens(found.name, model, tokenizer))
 
 
 def _find_adapter(found: FoundModel) -> Adapter | None:
@@ -90,14 +90,20 @@ def _load(found: FoundModel, device: str, dtype: Any) -> tuple[Any, Any | None]:
     return _load_weights(found, device, dtype), _load_tokenizer(found)
 
 
-def _stop_tokens(model: Any, tokenizer: Any | None) -> frozenset[int]:
+def _stop_tokens(name: str, model: Any, tokenizer: Any | None) -> frozenset[int]:
     ids = getattr(model.generation_config, "eos_token_id", None)
     if ids is None:
         ids = getattr(model.config.get_text_config(), "eos_token_id", None)
     own = getattr(tokenizer, "eos_token_id", None)
     listed = ids if isinstance(ids, list | tuple) else [ids]
     turn = frozenset[int]() if tokenizer is None else TokenizerText(tokenizer).turn_end
-    return turn | {int(token) for token in (*listed, own) if token is not None}
+    ends = [token for token in (*listed, own) if token is not None]
+    for token in ends:
+        if not isinstance(token, int) or token < 0:
+            raise EngineError(
+                f"model: {name}: eos_token_id {token!r} of its configs is no token id; give a number there"
+            )
+    return turn | frozenset(ends)
 
 
 def _check_device(torch: Any, device: str | None) -> str:
@@ -130,7 +136,8 @@ def check_config(found: FoundModel) -> Any:
         raise EngineError(
             f"model: {name} is an encoder-decoder ({config.model_type}); use a decoder-only language model"
         )
-    masked = [kind for kind in getattr(config, "architectures", None) or [] if kind.endswith("ForMaskedLM")]
+    listed = getattr(config, "architectures", None)
+    masked = [kind for kind in map(str, listed if isinstance(listed, list) else ()) if kind.endswith("ForMaskedLM")]
     if masked or type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
         what = masked[0] if masked else config.model_type
         raise EngineError(f"model: {name} is no causal language model ({what}); use a decoder-only language model")
