@@ -20,6 +20,7 @@ LAYERS = [
     {"engines"},
     {"samplers"},
     {"run", "study"},
+    {"verify"},
     {"integrations"},
     {"evals"},
     {"report"},

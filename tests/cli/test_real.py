@@ -39,6 +39,7 @@ SMALL = {
     "power-smc": ["--particles", "4", "--block-size", "3"],
     "tmc": ["--candidates", "4", "--keep", "2", "--rollouts", "2", "--horizon", "3", "--block-size", "3"],
     "best-of-n": ["--budget", "20"],
+    "rejection": ["--alpha", "1.01"],
 }
 
 

@@ -18,6 +18,7 @@ from powercut.cli.models import models
 from powercut.cli.output import forget_stdout, open_streams, say, to_stdout
 from powercut.cli.report import report
 from powercut.cli.sample import sample
+from powercut.cli.verify import verify
 from powercut.errors import PowercutError
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app.command()(sample)
 app.command("eval")(evaluate)
 app.command()(models)
 app.command()(report)
+app.command()(verify)
 
 
 @app.callback()

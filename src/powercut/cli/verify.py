@@ -1,0 +1,85 @@
+"""``powercut verify``: checks that the law is right on a model and engine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from powercut.cli.load_engine import load_engine
+from powercut.cli.options import (
+    ContextFlag,
+    DeviceFlag,
+    DtypeFlag,
+    ModelFlag,
+    ServedModelFlag,
+    SlotsFlag,
+    TokenizerFlag,
+    given,
+)
+from powercut.cli.output import to_stdout
+from powercut.engines.protocol import Engine
+from powercut.samplers.settings import check_number
+
+PROMPT = "There are many things that I like. The first of them is"
+
+
+def verify(
+    prompt: Annotated[str, typer.Argument(help="What the checks complete.")] = PROMPT,
+    draws: Annotated[int, typer.Option(help="Draws of the checks that compare laws.")] = 400,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same checks.")] = 0,
+    tolerance: Annotated[
+        float, typer.Option(help="Nats by which rounding may move a log-probability; more for 16-bit weights.")
+    ] = 0.02,
+    model: ModelFlag = None,
+    device: DeviceFlag = None,
+    dtype: DtypeFlag = None,
+    slots: SlotsFlag = None,
+    context_length: ContextFlag = None,
+    tokenizer: TokenizerFlag = None,
+    served_model: ServedModelFlag = None,
+) -> None:
+    """Check that the law is right on a model and engine: one line a check, exit 1 if one fails.
+
+    Log-probabilities must be raw and finite, and the same alone, in unequal company and with a reused prefix; tokens
+    must have the law that comes with them; an abort must free the engine; and short completions by Entropy-Cut must
+    have the law of rejection sampling, which is exact. Checks that draw at random say how often a right engine would
+    fail them.
+
+    For example:
+
+        powercut verify --model http://localhost:8000/v1
+    """
+    check_number("--draws", draws, 100, 100_000, whole=True)
+    check_number("--seed", seed, 0, whole=True, counts=False)
+    check_number("--tolerance", tolerance, 0)
+    console = Console(stderr=True, highlight=False)
+    options = given(
+        device=device,
+        dtype=dtype,
+        slots=slots,
+        context_length=context_length,
+        tokenizer=tokenizer,
+        model=served_model,
+    )
+    engine = load_engine(console, model, options, draws)
+    failed = asyncio.run(_run(engine, prompt, draws, seed, tolerance))
+    if failed:
+        raise typer.Exit(1)
+
+
+async def _run(engine: Engine, prompt: str, draws: int, seed: int, tolerance: float) -> int:
+    """Print each check as it is done; returns how many failed."""
+    import numpy as np
+
+    from powercut.text import encode_prompt
+    from powercut.verify import verify as checks
+
+    tokens = np.array(await encode_prompt(engine.text, prompt, chat=False))
+    failed = 0
+    async for check in checks(engine, tokens, draws=draws, seed=seed, tolerance=tolerance):
+        failed += not check.passed
+        to_stdout(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}\n")
+    return failed
