@@ -15,9 +15,9 @@ from powercut.records import CellFacts
 from powercut.report.labels import comparable, groups, in_order, label, labels, short, sortable, traits, varying
 from powercut.report.read import CellResults
 from powercut.report.stats import Comparison, Interval, compare, holm, pass_at_k, proportion
+from powercut.samplers import BEST_OF_N
 
 BASELINES = ("standard", "low-temperature")
-BEST_OF_N = "best-of-n"
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,9 @@ from powercut.samplers.sampler import Sampler
 from powercut.samplers.smc import SMC, PowerSMC
 from powercut.samplers.tmc import TMC
 
+BEST_OF_N = "best-of-n"
+"""The sampler that may be given what another one spent."""
+
 SAMPLERS: dict[str, type[Sampler]] = {
     "standard": Standard,
     "low-temperature": LowTemperature,
@@ -17,12 +20,13 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "smc": SMC,
     "power-smc": PowerSMC,
     "tmc": TMC,
-    "best-of-n": BestOfN,
+    BEST_OF_N: BestOfN,
     "rejection": Rejection,
 }
 """Every sampler by its command-line name. A new one is one file and one line here."""
 
 __all__ = [
+    "BEST_OF_N",
     "SAMPLERS",
     "SMC",
     "TMC",

@@ -16,11 +16,9 @@ from powercut.evals.runs.benchmarks import Benchmark
 from powercut.evals.runs.folder import Key
 from powercut.evals.styles import STYLES, choose_style
 from powercut.records import CellFacts
-from powercut.samplers import SAMPLERS, Sampler
+from powercut.samplers import BEST_OF_N, SAMPLERS, Sampler
 from powercut.samplers.named import build_sampler, owners_of
 from powercut.strict_json import strict
-
-BEST_OF_N = "best-of-n"
 
 _LONGEST_MODEL = 150
 """Bytes of a model's name in that of a folder, which may have 255."""
