@@ -78,7 +78,9 @@ def test_early_rejection_changes_nothing_on_a_real_transformer():
     fast, slow = (
         pc.sample(
             engine(),
-            pc.EntropyCut(alpha=4, steps=6, blocks=3, max_new_tokens=6, top_k=None, early_reject=early),
+            pc.UniformCut(
+                alpha=4, steps=8, blocks=2, max_new_tokens=6, top_k=None, refine_finished=True, early_reject=early
+            ),
             [PROMPT],
             n=60,
             seed=2,

@@ -242,7 +242,7 @@ def test_the_majority_needs_text():
     [
         ({"n": 3, "budget": 9}, "n and budget say the same thing twice: give one of them"),
         ({"n": 0}, "n must be a whole number of at least 1 (got 0)"),
-        ({"budget": 0.5}, "budget must be a whole number of at least 1 (got 0.5)"),
+        ({"budget": 0.5}, "budget must be a whole number from 1 to 1000000000 (got 0.5)"),
         ({"temperature": None}, "temperature must be a positive number (got None)"),
         ({"temperature": 0}, "temperature must be a positive number"),
         ({"select": "best"}, "select must be mean-logp, logp, majority (got 'best')"),

@@ -47,7 +47,7 @@ class BestOfN(Sampler):
         whole=True,
     )
     budget: int | None = setting(
-        None, "Draw until so many tokens have been decoded.", at_least=1, at_most=10**12, optional=True, whole=True
+        None, "Draw until so many tokens have been decoded.", at_least=1, at_most=10**9, optional=True, whole=True
     )
     temperature: float = setting(1.0, "Temperature at which tokens are drawn.")
     select: Selection = setting(
