@@ -118,7 +118,7 @@ def test_a_model_that_fails_is_closed_too(capsys, tmp_path, monkeypatch):
             closed.append(True)
 
     monkeypatch.setattr(powercut, "load", lambda *_, **__: Engine())
-    code, _, err = run(capsys, "arithmetic", "--prompt", "chat", "--limit", "1", *SHORT, "--out", str(tmp_path))
+    code, _, err = run(capsys, "arithmetic", "--style", "chat", "--limit", "1", *SHORT, "--out", str(tmp_path))
     assert (code, closed) == (2, [True])
     assert "needs a chat template" in err
 
@@ -169,7 +169,7 @@ def test_bad_input_is_one_line_and_exit_code_2_before_a_model_is_loaded(
 
 
 def test_styles_are_checked_against_the_model(engine, capsys, tmp_path):
-    code, _, err = run(capsys, "arithmetic", "--prompt", "chat", "--limit", "1", *SHORT, "--out", str(tmp_path))
+    code, _, err = run(capsys, "arithmetic", "--style", "chat", "--limit", "1", *SHORT, "--out", str(tmp_path))
     assert (code, err) == (2, "error: the prompt style chat needs a chat template and this model has none: use base\n")
 
 

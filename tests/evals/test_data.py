@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -115,18 +116,26 @@ def test_no_file_no_wheel(tmp_path):
         wheel_rows("no_such_package", "rows.jsonl")
 
 
-def choices(file, seed=0):
+def choices(file, seed=None):
     file.write_text("".join(json.dumps(row) + "\n" for row in GPQA))
     return TASKS["gpqa-diamond"].problems(data=file, seed=seed)
 
 
-def test_choices_are_shuffled_by_row_and_seed(file):
+def test_choices_are_shuffled_by_row_or_by_a_seed(file):
     problems = choices(file)
     assert problems == choices(file)
-    assert [p.choices for p in problems] != [p.choices for p in choices(file, seed=1)]
     assert all(p.choices["ABCD".index(p.answer)] == "right" for p in problems)
     assert {p.answer for p in problems} == set("ABCD")
     assert [p.answer for p in problems[:8]] == list("CADDBBAC")
+    again = choices(file, seed=1)
+    assert [p.choices for p in again] != [p.choices for p in problems]
+    assert all(p.choices["ABCD".index(p.answer)] == "right" for p in again)
+    generator = random.Random(1)  # as published: the wrong ones are shuffled, then the right one is put somewhere
+    for problem, row in zip(again, GPQA, strict=True):
+        expected = [row[f"Incorrect Answer {i}"] for i in (1, 2, 3)]
+        generator.shuffle(expected)
+        expected.insert(generator.randint(0, 3), row["Correct Answer"])
+        assert list(problem.choices) == expected
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from powercut.errors import SettingError
+from powercut.evals.problem import Problem
 from powercut.evals.runs.local_sandbox import LocalSandbox
 from powercut.evals.styles import STYLES, choose_style, make_prompt
 from powercut.evals.tasks import TASKS
@@ -72,9 +73,9 @@ def test_every_style_has_a_prompt_for_every_task(name, style, tmp_path):
     prompt = make_prompt(STYLES[style], task.kind, problem)
     text = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
     assert problem.question in text
-    assert (r"\boxed{}" in text) == (task.kind != "code")
+    assert (r"\boxed{" in text) == (task.kind != "code")
     assert all(choice in text for choice in problem.choices)
-    assert isinstance(prompt, str) == (not STYLES[style].chat)
+    assert isinstance(prompt, str) == (task.kind not in STYLES[style].chat)
 
 
 def test_the_style_of_a_model():
@@ -82,7 +83,26 @@ def test_the_style_of_a_model():
     assert choose_style(None, "HuggingFaceTB/SmolLM2-135M-Instruct") == "chat"
     assert choose_style(None, "some/base", has_chat_template=False) == "base"
     assert choose_style("base", "Qwen/Qwen2.5-Math-7B") == "base"
+    assert choose_style("paper", "Qwen/Qwen2.5-7B") == "paper"
+    assert choose_style("paper", "microsoft/Phi-4-mini-instruct") == "paper-chat"
     with pytest.raises(SettingError, match="the styles are chat, base"):
         choose_style("chatty")
     with pytest.raises(SettingError, match="use base"):
         choose_style("chat", has_chat_template=False)
+
+
+def test_the_published_prompts():
+    problem = Problem("1", "Is {x} 2?", "B", ("no", "yes"))
+    paper, chat = STYLES["paper"], STYLES["paper-chat"]
+    maths = make_prompt(paper, "math", problem)
+    assert maths.startswith("Can you solve the following math problem?")
+    assert maths.split("\n\n")[1] == "Is {x} 2?"
+    assert maths.count(r"\boxed{{}}") == 2  # the published texts were never formatted
+    system, user = make_prompt(chat, "math", problem)
+    assert (system["role"], user) == ("system", {"role": "user", "content": maths})
+    choice = make_prompt(paper, "choice", problem)
+    assert choice.endswith("\n\nIs {x} 2?\n\nA) no\nB) yes")
+    assert r"'\boxed{$LETTER}' (without quotes) where LETTER is one of AB." in choice
+    assert make_prompt(chat, "choice", problem) == [{"role": "user", "content": choice}]
+    assert make_prompt(paper, "code", problem) == make_prompt(chat, "code", problem) == "Is {x} 2?"
+    assert len(paper.stop["code"]) == 10

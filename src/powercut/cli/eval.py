@@ -68,11 +68,12 @@ def evaluate(
             rich_help_panel=_RUN,
         ),
     ] = None,
-    prompt: Annotated[
+    style: Annotated[
         str | None,
         typer.Option(
             metavar="STYLE",
-            help=f"How problems are put: {', '.join(STYLES)}. Default: what the model was made for.",
+            help=f"How problems are put: {', '.join(STYLES)} (paper: as published). "
+            "Default: what the model was made for.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -163,7 +164,7 @@ def evaluate(
             try:
                 facts = replace(facts, engines={**(facts.engines or {}), name: engine.describe()})
                 folder.record(facts)
-                cells = make_cells(chosen, name, engine, style=prompt, seeds=seeds, dtype=dtype)
+                cells = make_cells(chosen, name, engine, style=style, seeds=seeds, dtype=dtype)
                 progress = EvalProgress(console, engine.usage)
                 harness = Harness(engine, folder, cells, progress.observe, concurrency)
                 progress.start(harness.results())

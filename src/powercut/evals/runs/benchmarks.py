@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,15 @@ class Benchmark:
     """A task with its problems.
 
     ``data`` is the file they come from and its hash, None for the task's own. ``execute`` runs the programs of a task
-    that grades by them; without it they run in Inspect's docker sandbox.
+    that grades by them; without it they run in Inspect's docker sandbox. ``reshuffle`` reads them again, with the order
+    of choices that a seed gives.
     """
 
     task: Task
     problems: Sequence[Problem]
     data: Mapping[str, Any] | None = None
     execute: Execute | None = None
+    reshuffle: Callable[[int], Sequence[Problem]] | None = None
 
     @property
     def name(self) -> str:
@@ -79,11 +81,15 @@ def _files(names: Sequence[str], files: Sequence[str]) -> dict[str, Path]:
 
 def _load(name: str, file: Path | None, limit: int | None, local: Execute | None) -> Benchmark:
     task = TASKS[name]
-    problems = task.problems(data=file, limit=limit)
+
+    def read(seed: int | None) -> Sequence[Problem]:
+        return task.problems(data=file, limit=limit, seed=seed)
+
+    problems = read(None)
     source = None
     if file is not None:
         source = {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    return Benchmark(task, problems, source, local if task.runs_code else None)
+    return Benchmark(task, problems, source, local if task.runs_code else None, read)
 
 
 def _check_docker() -> None:

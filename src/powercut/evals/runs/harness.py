@@ -130,20 +130,19 @@ class Harness:
         return [key for key in missing if key in costs and costs[key].error is None]
 
     def _task(self, cell: Cell, keys: Sequence[Key]) -> inspect_ai.Task:
-        problems = {problem.id: problem for problem in cell.bench.problems}
         samples = [
             Sample(
-                input=_input(cell, problems[problem]),
-                target=problems[problem].answer,
-                id=f"{problem} #{seed}",
-                metadata={"problem": problem, "seed": seed},
+                input=_input(cell, problem := cell.problem(key)),
+                target=problem.answer,
+                id="{} #{}".format(*key),
+                metadata=dict(zip(("problem", "seed"), key, strict=True)),
             )
-            for problem, seed in keys
+            for key in keys
         ]
         return inspect_ai.Task(
             dataset=MemoryDataset(samples, name=cell.bench.name),
             solver=_solver(self, cell),
-            scorer=_scorer(self, cell, problems),
+            scorer=_scorer(self, cell),
             model=self._model(cell),
             name=cell.name,
             sandbox=DOCKER if cell.bench.task.runs_code and cell.bench.execute is None else None,
@@ -158,7 +157,7 @@ class Harness:
             config=GenerateConfig(max_connections=self._concurrency),
             engine=self._engine,
             sampler=cell.sampler,
-            chat=STYLES[cell.style].chat,
+            chat=cell.bench.task.kind in STYLES[cell.style].chat,
             **settings,
         )
         model.model_args = {"sampler": cell.sampler, **cell.facts.settings}  # for the log: not the engine
@@ -187,11 +186,12 @@ class Harness:
         await self._keep(cell, file.add_completion, as_result({**facts, **own}))
         return state
 
-    async def grade(self, cell: Cell, state: TaskState, problem: Problem) -> Score:
+    async def grade(self, cell: Cell, state: TaskState) -> Score:
         """Grade a completion and write the result."""
         file, key = self.files[cell], _key(state)
         sampled = file.sampled[key]
         try:
+            problem = cell.problem(key)
             verdict = await cell.bench.task.score(problem, sampled.text or "", cell.bench.execute or run_in_docker)
         except Exception as error:
             await self._keep(cell, file.add_result, _failed(sampled, error))
@@ -237,9 +237,9 @@ def _solver(harness: Harness, cell: Cell) -> Solver:
 
 
 @scorer(metrics=[accuracy(), stderr(cluster="problem")])
-def _scorer(harness: Harness, cell: Cell, problems: dict[str, Problem]) -> Scorer:
+def _scorer(harness: Harness, cell: Cell) -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
-        return await harness.grade(cell, state, problems[state.metadata["problem"]])
+        return await harness.grade(cell, state)
 
     return score
 

@@ -8,10 +8,12 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from powercut.engines.protocol import Engine
 from powercut.errors import SettingError
+from powercut.evals.problem import Problem
 from powercut.evals.runs.benchmarks import Benchmark
 from powercut.evals.runs.folder import Key
 from powercut.evals.styles import STYLES, choose_style
@@ -82,6 +84,13 @@ class Cell:
     dtype: str | None = None
     matched: Cell | None = None
 
+    @cached_property
+    def _problems(self) -> list[Mapping[str, Problem]]:
+        """The problems by id: of each seed, or once for all."""
+        read = self.bench.reshuffle if STYLES[self.style].reshuffle and self.bench.task.kind == "choice" else None
+        several = [self.bench.problems] if read is None else [read(seed) for seed in range(self.seeds)]
+        return [{problem.id: problem for problem in problems} for problems in several]
+
     @property
     def facts(self) -> CellFacts:
         """What cell.json says."""
@@ -121,6 +130,11 @@ class Cell:
         model = re.sub(r"[^\w.-]+", "-", self.model.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "model"
         model = model.encode()[:_LONGEST_MODEL].decode(errors="ignore")
         return f"{facts.task}--{model}--{facts.sampler}--{digest}"
+
+    def problem(self, key: Key) -> Problem:
+        """What a completion answers: its problem, with choices in the order of its seed where the style has it so."""
+        problem, seed = key
+        return self._problems[seed % len(self._problems)][problem]
 
     def completions(self) -> Iterator[Key]:
         """The completions it should have: every problem once, then every problem with the next seed."""

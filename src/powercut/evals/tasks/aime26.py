@@ -7,12 +7,12 @@ from functools import partial
 from powercut.evals.data import Row, hub_rows
 from powercut.evals.graders.number import grade_number
 from powercut.evals.problem import Problem
-from powercut.evals.tasks.task import Task, read_question
+from powercut.evals.tasks.task import Order, Task, read_question
 
 
-def read_aime(row: Row, seed: int) -> Problem:
+def read_aime(row: Row, order: Order) -> Problem:
     """A question whose answer is a whole number from 0 to 999."""
-    problem = read_question(row, seed)
+    problem = read_question(row, order)
     if not problem.answer.isdecimal() or len(problem.answer.lstrip("0")) > 3:
         raise row.error(f"answer must be a whole number from 0 to 999 (it is {problem.answer[:40]!r})")
     return Problem(problem.id, problem.question, str(int(problem.answer)))

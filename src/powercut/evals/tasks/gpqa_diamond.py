@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
-
 from powercut.evals.data import Row, hub_rows
 from powercut.evals.graders.letter import grade_choice
 from powercut.evals.problem import LETTERS, Problem
-from powercut.evals.tasks.task import ANSWER, QUESTION, Task, problem_id
+from powercut.evals.tasks.task import ANSWER, QUESTION, Order, Task, problem_id
 
 
-def read_choices(row: Row, seed: int) -> Problem:
-    """The right choice and the wrong ones, in an order drawn from ``seed`` and the row's number.
+def read_choices(row: Row, order: Order) -> Problem:
+    """The right choice and the wrong ones, shown in ``order``.
 
     Beside the data set's own field names a row may have ``choices``, a list with the right one among them, and
     ``answer``: its text or its letter.
     """
     if "choices" in row.values:
         choices, right = _choices(row)
+        choices = [right, *(choice for choice in choices if choice != right)]
     else:
         right = row.text("Correct Answer", "correct_answer", "choices").strip()
         wrong = [row.text(f"Incorrect Answer {i}", f"incorrect_answer_{i}").strip() for i in (1, 2, 3)]
         choices = [right, *wrong]
-    # Of a bit generator numpy keeps the stream for good; of its other methods it may change it.
-    keys = np.random.PCG64([seed, row.number]).random_raw(len(choices))
-    shuffled = tuple(choices[i] for i in np.argsort(keys))
+    shuffled = tuple(choices[i] for i in order(len(choices)))
     return Problem(problem_id(row), row.text("Question", *QUESTION), LETTERS[shuffled.index(right)], shuffled)
 
 

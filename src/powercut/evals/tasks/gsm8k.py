@@ -7,12 +7,12 @@ from functools import partial
 from powercut.evals.data import Row, hub_rows
 from powercut.evals.graders.number import grade_number
 from powercut.evals.problem import Problem
-from powercut.evals.tasks.task import Task, read_question
+from powercut.evals.tasks.task import Order, Task, read_question
 
 
-def read_gsm8k(row: Row, seed: int) -> Problem:
+def read_gsm8k(row: Row, order: Order) -> Problem:
     """The answer is a solution with the number behind the last ``####``."""
-    problem = read_question(row, seed)
+    problem = read_question(row, order)
     number = problem.answer.rpartition("####")[2].strip()
     if not number:
         raise row.error("answer has nothing behind its last ####")

@@ -6,10 +6,10 @@ from functools import partial
 
 from powercut.evals.data import Row, wheel_rows
 from powercut.evals.problem import Problem
-from powercut.evals.tasks.task import Task, problem_id
+from powercut.evals.tasks.task import Order, Task, problem_id
 
 
-def read_code(row: Row, seed: int) -> Problem:
+def read_code(row: Row, order: Order) -> Problem:
     """A signature to complete, and the function that checks it."""
     return Problem(
         problem_id(row),
