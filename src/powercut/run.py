@@ -267,9 +267,8 @@ def _check_match(sampler: Sampler, options: RunOptions, prompts: int) -> None:
         return
     if not isinstance(sampler, BestOfN):
         raise SettingError(f"match says what best-of-n may spend; {type(sampler).__name__} has no budget")
-    if sampler.n is not None or sampler.budget is not None:
-        name = "budget" if sampler.n is None else "n"
-        raise SettingError(f"{name} and match say the same thing twice: give one of them")
+    if sampler.budget is not None:
+        raise SettingError("budget and match say the same thing twice: give one of them")
     for i in range(prompts):
         for j in range(options.n):
             if (i, j) not in options.match:

@@ -365,7 +365,6 @@ def test_a_file_that_cannot_be_matched_is_one_line(no_engine, capsys, tmp_path, 
         (["smc", "--ess-threshold", "2"], "ess_threshold must be a number from 0 to 1 (got 2.0)"),
         (["best-of-n", "--select", "best"], "--select must be mean-logp or logp or majority (got 'best')"),
         (["best-of-n", "--select", "majority"], "select majority and answer go together"),
-        (["best-of-n", "--n", "2", "--budget", "9"], "n and budget say the same thing twice"),
         (["entropy-cut", "--tries", "0"], "tries must be a whole number of at least 1 (got 0)"),
     ],
 )

@@ -243,8 +243,8 @@ def test_all_wrong_and_nothing_else_known(tmp_path):
     file.write_text("".join(f'{{"id": "{i}", "seed": {s}, "correct": false}}\n' for i in "ab" for s in (0, 1)))
     made = build([folder])
     [head, _, row] = tables(made.texts["md"])[0]
-    assert head == ["sampler", "accuracy, %", "errors", "n"]
-    assert row[1:] == ["0.0 [0.0, 65.8]", "0", "2×2"]
+    assert head == ["sampler", "accuracy, %", "s.d. over seeds", "errors", "n"]
+    assert row[1:] == ["0.0 [0.0, 65.8]", "0.0", "0", "2×2"]
 
 
 def test_settings_and_runs_are_told(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from powercut.report.stats import compare, holm, pass_at_k, proportion
+from powercut.report.stats import compare, holm, pass_at_k, proportion, spread
 
 ALARM = 1e-6
 """The chance that a simulation fails though all is well."""
@@ -119,6 +119,24 @@ def test_few_discordant_problems_give_mcnemars_exact_test(ours, theirs):
 def test_many_give_mcnemars_chi_squared(ours, theirs):
     expected = reference.chi2.sf((ours - theirs) ** 2 / (ours + theirs), 1)
     assert pairs(ours, theirs).p == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_published_test_counts_wins_less_losses_over_paired_runs():
+    rng = np.random.default_rng(8)
+    for problems, seeds in ((6, 4), (60, 8)):
+        ours, theirs = (rng.random((problems, seeds)) < share for share in (0.6, 0.5))
+        a = ours.sum(axis=1) - theirs.sum(axis=1)  # wins less losses of each problem
+        z = a.sum() / np.sqrt(np.square(a).sum())
+        found = compare(ours.mean(axis=1), theirs.mean(axis=1))
+        assert found.published_p == pytest.approx(2 * reference.norm.sf(abs(z)), rel=1e-9)
+        assert (found.p == found.published_p) == (found.discordant > 20)
+    assert compare([1, 0], [1, 0]).published_p == 1
+
+
+def test_the_spread_over_seeds():
+    right, seeds = [1, 0, 1, 1, 0, 0], [0, 0, 1, 1, 7, 7]
+    assert spread(right, seeds) == pytest.approx(np.std([0.5, 1, 0], ddof=1))
+    assert np.isnan(spread([1, 0], [3, 3]))
 
 
 def test_the_exact_test_enumerates_the_signs():

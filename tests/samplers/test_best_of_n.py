@@ -95,6 +95,13 @@ def test_n_completions_unless_said_otherwise_are_eight():
     assert (pc.BestOfN().width, pc.BestOfN(n=3).width) == (8, 3)
 
 
+@pytest.mark.parametrize(("given", "most"), [({}, 256), ({"n": 3}, 3), ({"n": 300}, 300)])
+def test_a_budget_buys_no_more_than_so_many(given, most):
+    sampler = pc.BestOfN(budget=10**6, max_new_tokens=1, **given)
+    c = draw_one(pc.TableEngine(lambda _: [0.5, 0.5], EOS), sampler)
+    assert c.stats.candidates == c.stats.tokens_decoded == sampler.width == most
+
+
 def test_one_of_one_is_standard_sampling():
     probs = random_table(3, 3)
     best = draw_one(pc.TableEngine(probs, EOS), pc.BestOfN(n=1, max_new_tokens=9), seed=4)
@@ -138,7 +145,6 @@ def test_match_spends_on_each_completion_what_the_other_took():
             {(0, 0): 9, (1, 0): 9, (0, 1): 9, (1, 1): 0},
             "match: the tokens decoded must be a whole",
         ),
-        (pc.BestOfN(n=3), {}, "n and match say the same thing twice"),
         (pc.BestOfN(budget=3), {}, "budget and match say the same thing twice"),
         (pc.Standard(), {}, "match says what best-of-n may spend; Standard has no budget"),
         (pc.BestOfN(), [(0, 0, 9)], "match must be completions of another sampler (got (0, 0, 9))"),
@@ -240,7 +246,6 @@ def test_the_majority_needs_text():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n": 3, "budget": 9}, "n and budget say the same thing twice: give one of them"),
         ({"n": 0}, "n must be a whole number of at least 1 (got 0)"),
         ({"budget": 0.5}, "budget must be a whole number from 1 to 1000000000 (got 0.5)"),
         ({"temperature": None}, "temperature must be a positive number (got None)"),

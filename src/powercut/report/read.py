@@ -28,6 +28,7 @@ class CellResults:
     facts: CellFacts
     ids: tuple[str | int, ...]
     problem: NDArray[np.int64]
+    seed: NDArray[np.int64]
     correct: NDArray[np.bool_]
     failed: NDArray[np.bool_]
     measures: dict[str, NDArray[np.float64]]
@@ -141,6 +142,7 @@ def _columns(name: str, cell: _Found) -> CellResults:
         facts=cell.facts,
         ids=tuple(index),
         problem=np.array([index[result.id] for result in results], dtype=np.int64),
+        seed=np.array([result.seed for result in results]),
         correct=np.array([bool(result.correct and not result.error) for result in results]),
         failed=np.array([bool(result.error) for result in results]),
         measures={each: np.array([getattr(result, each) for result in results], dtype=np.float64) for each in MEASURES},

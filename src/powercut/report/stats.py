@@ -36,11 +36,13 @@ class Comparison:
     """Two samplers on the same problems.
 
     ``difference`` is that of the accuracies; ``discordant`` counts the problems on which the two differ; ``p`` is the
-    two-sided p-value of the clustered McNemar test; ``problems`` counts those that both have.
+    two-sided p-value of the clustered McNemar test, ``published_p`` the one without enumeration of few problems, as in
+    arXiv 2605.30327; ``problems`` counts those that both have.
     """
 
     difference: Interval
     p: float
+    published_p: float
     discordant: int
     problems: int
 
@@ -94,11 +96,20 @@ def compare(ours: ArrayLike, theirs: ArrayLike) -> Comparison:
     """
     d = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
     moved = d[d != 0]
-    if len(moved) <= _EXACT:
-        p = _sign_flip(moved)
-    else:
-        p = float(stats.chi2.sf(moved.sum() ** 2 / np.square(moved).sum(), 1))
-    return Comparison(_difference(d), p, len(moved), len(d))
+    published = float(stats.chi2.sf(moved.sum() ** 2 / np.square(moved).sum(), 1)) if len(moved) else 1.0
+    p = _sign_flip(moved) if len(moved) <= _EXACT else published
+    return Comparison(_difference(d), p, published, len(moved), len(d))
+
+
+def spread(right: ArrayLike, seeds: ArrayLike) -> float:
+    """Standard deviation over seeds of the share of right completions, as published beside pass@1.
+
+    ``right`` and ``seeds`` ``[n]``, one entry a completion. NaN with fewer than two seeds. It tells how far another run
+    of the same problems may differ, and nothing of other problems: those are in the interval.
+    """
+    _, at = np.unique(np.asarray(seeds), return_inverse=True)
+    shares = np.bincount(at, np.asarray(right, dtype=np.float64)) / np.bincount(at)
+    return float(shares.std(ddof=1)) if len(shares) > 1 else math.nan
 
 
 def holm(p_values: ArrayLike) -> _Floats:

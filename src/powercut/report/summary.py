@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from powercut.records import CellFacts
 from powercut.report.labels import comparable, groups, in_order, label, labels, short, sortable, traits, varying
 from powercut.report.read import CellResults
-from powercut.report.stats import Comparison, Interval, compare, holm, pass_at_k, proportion
+from powercut.report.stats import Comparison, Interval, compare, holm, pass_at_k, proportion, spread
 from powercut.samplers import BEST_OF_N
 
 BASELINES = ("standard", "low-temperature")
@@ -37,6 +37,11 @@ class Entry:
     def accuracy(self) -> Interval:
         """Share of right completions."""
         return proportion(self.cell.by_problem(self.cell.correct), self.completions)
+
+    @cached_property
+    def spread(self) -> float:
+        """Standard deviation of the share over seeds; NaN with one seed."""
+        return spread(self.cell.correct, self.cell.seed)
 
     @cached_property
     def pass_at(self) -> list[Interval]:

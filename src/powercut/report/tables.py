@@ -77,6 +77,7 @@ ACCURACY = Column("accuracy, %", lambda entry: entry.accuracy.value, lambda entr
 
 COLUMNS = (
     ACCURACY,
+    Column("s.d. over seeds", lambda entry: entry.spread, lambda entry: percent(entry.spread)),
     _mean("log p", "logp", 1),
     _mean("entropy", "entropy"),
     _mean("acceptance, %", "acceptance", show=percent),
@@ -147,9 +148,10 @@ def test_table(tests: Sequence[Test]) -> TextTable:
         other = f", {test.baseline.model}" if test.baseline.model != test.entry.model else ""
         names = [test.entry.model, test.entry.label, test.baseline.label + other]
         figures = [difference(test.result.difference), f"{test.result.discordant:,} of {test.result.problems:,}"]
-        fields = [*names, *figures, p_value(test.result.p), p_value(test.adjusted)]
-        rows.append(TextRow(fields, {len(fields) - 1} if test.adjusted < 0.05 else set()))
-    head = ["sampler", "against", "difference, points", "problems that differ", "p", "p, Holm"]
+        tested = [p_value(p) for p in (test.result.p, test.adjusted, test.result.published_p)]
+        fields = [*names, *figures, *tested]
+        rows.append(TextRow(fields, {len(fields) - 2} if test.adjusted < 0.05 else set()))
+    head = ["sampler", "against", "difference, points", "problems that differ", "p", "p, Holm", "p, as published"]
     return _by_model(head, rows, names=2)
 
 

@@ -21,15 +21,18 @@ from powercut.trace import Completion, Trace
 Selection = Literal["mean-logp", "logp", "majority"]
 
 DEFAULT_N = 8
+MOST = 256
+"""Completions that a budget buys at most, as published."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BestOfN(Sampler):
     """The best of ``n`` completions, or of as many as a budget of decoded tokens buys.
 
-    ``budget`` draws completions until they have cost that many tokens: the cost is at least the budget, and less than
-    the budget and one completion more; ``pc.sample(..., match=completions)`` gives each completion the budget that
-    another sampler spent (compute-matched best-of-N, as compared in arXiv 2605.30327). With neither ``n`` is 8.
+    ``budget`` draws completions until they have cost that many tokens, or there are ``n`` of them (256 unless given):
+    the cost is at least the budget, and less than the budget and one completion more. ``pc.sample(...,
+    match=completions)`` gives each completion the budget that another sampler spent (compute-matched best-of-N, as
+    compared in arXiv 2605.30327). Without a budget ``n`` is 8 unless given.
 
     ``select`` is ``mean-logp``, the highest mean log-probability per token (as published); ``logp``, the highest sum;
     or ``majority``: the most frequent answer, and of its completions the one with the highest mean. An answer is what
@@ -41,7 +44,7 @@ class BestOfN(Sampler):
 
     n: int | None = setting(
         None,
-        "Completions to choose from (none: what the budget buys, else 8).",
+        "Completions to choose from (none: 8), at most so many where there is a budget (none: 256).",
         at_least=1,
         optional=True,
         whole=True,
@@ -59,8 +62,6 @@ class BestOfN(Sampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.n is not None and self.budget is not None:
-            raise SettingError("n and budget say the same thing twice: give one of them")
         if self.temperature is None:
             raise SettingError("temperature must be a positive number (got None)")
         check_temperature(1.0, self.temperature)
@@ -84,9 +85,7 @@ class BestOfN(Sampler):
     @property
     def width(self) -> int:
         """``n`` completions decode at once; of a budget, those that it is certain to buy."""
-        if self.budget is not None:
-            return -(-self.budget // self.max_new_tokens)
-        return DEFAULT_N if self.n is None else self.n
+        return self._most if self.budget is None else min(-(-self.budget // self.max_new_tokens), self._most)
 
     async def run(self, draw: Draw, rng: np.random.Generator) -> Completion:
         """Draw one completion (see ``Sampler.run``); completion i of those it chooses from has seed i."""
@@ -110,14 +109,19 @@ class BestOfN(Sampler):
             for task in await draw.first(running):
                 index = running.pop(task)
                 whole[index] = task.result()
-                stages = self.n or max(DEFAULT_N if self.budget is None else 0, len(whole) + len(running))
+                stages = self._most if self.budget is None else len(whole) + len(running)
                 draw.show(whole[index], whole[index], stage=len(whole) - 1, stages=stages)
+
+    @property
+    def _most(self) -> int:
+        """How many completions there are at most."""
+        return (DEFAULT_N if self.budget is None else MOST) if self.n is None else self.n
 
     def _buys_another(self, whole: Mapping[int, Trace], running: Sized) -> bool:
         """Whether one more completion is certain to be paid for, however long those that run now will be."""
-        if self.budget is None:
-            return len(whole) + len(running) < (DEFAULT_N if self.n is None else self.n)
-        return sum(map(len, whole.values())) + len(running) * self.max_new_tokens < self.budget
+        if len(whole) + len(running) >= self._most:
+            return False
+        return self.budget is None or sum(map(len, whole.values())) + len(running) * self.max_new_tokens < self.budget
 
     async def _best(self, traces: Sequence[Trace], draw: Draw) -> int:
         """The index of the completion to return; the first of equals."""

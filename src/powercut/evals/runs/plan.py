@@ -186,6 +186,5 @@ def _check_match(match: str, samplers: Sequence[str], settings: Mapping[str, Any
             raise SettingError(f"{spell('match')} {match} needs the sampler {name} in the same run")
     if match == BEST_OF_N:
         raise SettingError(f"{spell('match')} must name another sampler than {BEST_OF_N}")
-    for name in ("n", "budget"):
-        if name in settings:
-            raise SettingError(f"{spell(name)} and {spell('match')} say the same thing twice: give one of them")
+    if "budget" in settings:
+        raise SettingError(f"{spell('budget')} and {spell('match')} say the same thing twice: give one of them")
