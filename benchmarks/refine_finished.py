@@ -3,8 +3,8 @@
     python benchmarks/refine_finished.py
 
 The first token decides: 1 answers at once (three tokens), 2 works it out (two further decisions on the way). Every law
-is enumerated, nothing is drawn. Prints, for both cut laws and the published length-capped step, the distance
-in total variation from p^4 and the mass on short answers, with ``refine_finished`` off and on.
+is enumerated, nothing is drawn. Prints, for both cut laws, the distance in total variation from p^4 and the mass on
+short answers, with ``refine_finished`` off and on, and in the limit of many steps by ``rule`` "published".
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.table import Table
 
 import powercut as pc
 from powercut.study.exact import enumerate_completions, procedure_law
-from powercut.study.reference import LengthCapped, capped_kernel_matrix
+from powercut.study.reference import published_matrix
 
 PROMPT, LENGTH, ALPHA = (9,), 10, 4
 STAGES = ((1, 40), (5, 8))
@@ -52,16 +52,17 @@ def main():
                 law = procedure_law(spaces, sampler)
                 row = [f"{np.abs(law - pi).sum() / 2:.4f}", f"{law[short].sum():.2f}"]
                 table.add_row(cls.__name__, f"{blocks} x {steps}", "on" if refine else "off", *row)
-    capped = LengthCapped(alpha=ALPHA, max_new_tokens=LENGTH, blocks=1, top_k=None)
-    states, matrix = capped_kernel_matrix(space, capped)
-    law = np.zeros(len(states))
-    for x, trace in zip(space.completions, space.traces, strict=True):
-        law[states.index(x)] = np.exp(trace.logq.sum())
-    law = law @ np.linalg.matrix_power(matrix, 100_000)
     wanted = dict(zip(space.completions, pi, strict=True))
-    distance = sum(abs(mass - wanted.get(x, 0.0)) for x, mass in zip(states, law, strict=True)) / 2
-    row = [f"{distance:.4f}", f"{sum(mass for x, mass in zip(states, law, strict=True) if len(x) < 5):.2f}"]
-    table.add_row("length-capped step, in the limit", "", "", *row)
+    for cls in (pc.EntropyCut, pc.UniformCut):
+        sampler = cls(alpha=ALPHA, max_new_tokens=LENGTH, blocks=1, top_k=None, rule="published")
+        states, matrix = published_matrix(space, sampler)
+        law = np.zeros(len(states))
+        for x, trace in zip(space.completions, space.traces, strict=True):
+            law[states.index(x)] = np.exp(trace.logq.sum())
+        law = law @ np.linalg.matrix_power(matrix, 100_000)
+        distance = sum(abs(mass - wanted.get(x, 0.0)) for x, mass in zip(states, law, strict=True)) / 2
+        row = [f"{distance:.4f}", f"{sum(mass for x, mass in zip(states, law, strict=True) if len(x) < 5):.2f}"]
+        table.add_row(f"{cls.__name__}, rule published", "in the limit", "on", *row)
     Console(width=110).print(table)
 
 

@@ -8,11 +8,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 import numpy as np
 
 from powercut.cuts import CutLaw
 from powercut.trace import FloatArray, IntArray, Trace
+
+Rule = Literal["exact", "published"]
+"""How a step proposes and compares.
+
+``exact`` leaves the target invariant: proposals run to the horizon, whole suffixes are compared. ``published`` does not
+(arXiv 2605.30327's code): a proposal has at most as many tokens as the current suffix, and is compared with as many
+tokens of that as it has itself.
+"""
 
 SLACK = 1e-9
 """Nats by which the bound on several tries must miss before they stop: far above its rounding. One try needs none."""
@@ -53,12 +62,15 @@ class LogRatio:
     and at alpha = inf, A = log p(x') - log p(x). While x' grows, ``value`` is A with x' taken as it stands. If the
     target is ``monotone`` it never rises, to the last bit: each float operation it is made of is monotone, and sums run
     in token order however the proposal is cut into pieces. That makes rejecting on a partial value lossless.
+
+    By the ``published`` rule the second sum ends where the proposal does. Such a value is no bound while x' grows.
     """
 
-    def __init__(self, target: Power, law: CutLaw, current: Trace, cut: int) -> None:
+    def __init__(self, target: Power, law: CutLaw, current: Trace, cut: int, rule: Rule = "exact") -> None:
         self._target, self._law, self._cut = target, law, cut
         weights = law.weights(current.entropy)
-        self._old = float(np.add.accumulate(target.increments(current[cut:]))[-1])
+        sums = np.add.accumulate(target.increments(current[cut:]))
+        self._old = sums if rule == "published" else sums[-1:]  # one for each length of x', or for all
         self._old_log_kappa = law.log_prob(weights[cut], weights.sum(), len(current))
         self._gain = 0.0
         self._total = float(weights[:cut].sum())
@@ -78,7 +90,7 @@ class LogRatio:
         self._total = _sum_in_order(self._total, weights)
         self._entropy = float(piece.entropy[-1])
         self.length += len(piece)
-        self.value = self._gain - self._old
+        self.value = self._gain - float(self._old[min(self.length, len(self._old)) - 1])
         if not math.isinf(self._target.alpha):
             log_kappa = self._law.log_prob(self._weight, self._total, self._cut + self.length)
             self.value += log_kappa - self._old_log_kappa
@@ -98,9 +110,9 @@ class Judge:
 
     ``log_u`` is the log of the uniform number that the acceptance ratio must reach, drawn beforehand. ``add`` takes in
     what has been decoded: the step is REJECTED as soon as no try can be accepted any more (where ``early_reject`` is
-    set and the target is monotone; else once all are whole), COMPLETE when all are whole and one of them may be, and
-    OPEN until then. ``log_accept`` is the most that any try, if selected, could be accepted with: a bound that decides
-    while a try still grows, exact when all are ``whole``.
+    set, the target monotone and the rule exact; else once all are whole), COMPLETE when all are whole and one of them
+    may be, and OPEN until then. ``log_accept`` is the most that any try, if selected, could be accepted with: a bound
+    that decides while a try still grows, exact when all are ``whole``.
 
     Why it decides: try j is accepted with (R + w_j) / (R + 1), R the other tries' weights, all over the current one's.
     That rises with w_j, and with R where w_j < 1. If every such ratio is below u <= 1, then every w_j is below 1, and
@@ -119,12 +131,13 @@ class Judge:
         *,
         tries: int = 1,
         early_reject: bool = True,
+        rule: Rule = "exact",
     ) -> None:
-        self._ratios = [LogRatio(target, law, current, cut) for _ in range(tries)]
+        self._ratios = [LogRatio(target, law, current, cut, rule) for _ in range(tries)]
         self._growing = set(range(tries))
         self._room = horizon - cut
         self._log_u = log_u
-        self._early = early_reject and target.monotone
+        self._early = early_reject and target.monotone and rule == "exact"
         self.verdict = Verdict.OPEN
         self.log_accept = math.inf
 
@@ -161,9 +174,9 @@ class Judge:
         return np.array([ratio.value for ratio in self._ratios])
 
 
-def log_ratio(target: Power, law: CutLaw, current: Trace, proposal: Trace, cut: int) -> float:
+def log_ratio(target: Power, law: CutLaw, current: Trace, proposal: Trace, cut: int, rule: Rule = "exact") -> float:
     """The log acceptance ratio A of moving from ``current`` to ``proposal``, whole completions re-opened at ``cut``."""
-    return LogRatio(target, law, current, cut).add(proposal[cut:])
+    return LogRatio(target, law, current, cut, rule).add(proposal[cut:])
 
 
 def log_accept_tries(log_ratios: FloatArray) -> FloatArray:

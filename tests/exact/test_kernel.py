@@ -7,7 +7,7 @@ import pytest
 
 from powercut import EntropyCut, UniformCut
 from powercut.study.exact import enumerate_completions, kappa, kernel_matrix
-from powercut.study.reference import LengthCapped, capped_kernel_matrix
+from powercut.study.reference import published_matrix
 from powercut.target import log_ratio
 from tests.checks import grid, random_table
 
@@ -83,12 +83,33 @@ def test_the_mode_seeking_variant_only_climbs(cls):
         assert list(np.flatnonzero(moves.sum(axis=1) == 0)) == [int(space.logp.argmax())]
 
 
-def test_negative_control_the_length_capped_step_fails_the_same_check():
+def test_the_published_ratio_is_over_the_overlap_and_the_cut_law_over_both_chains():
+    for sampler in (make(UniformCut, alpha=3, rule="published"), make(EntropyCut, alpha=3, rule="published")):
+        beta, shorter = getattr(sampler, "beta", None), 0
+        space = enumerate_completions(random_table(7, 3), (2,), 4, sampler.proposal_temperature)
+        for x in space.traces:
+            for y in space.traces:
+                for cut in range(min(len(x), len(y))):
+                    if tuple(x.tokens[:cut]) != tuple(y.tokens[:cut]) or len(y) > len(x):
+                        break
+                    k_x, k_y = (kappa(t, beta, 0.0)[cut] for t in (x, y))
+                    if k_x == 0:
+                        continue
+                    g_x, g_y = (3 * t.logp[cut : len(y)] - t.logq[cut : len(y)] for t in (x, y))
+                    want = g_y.sum() - g_x.sum() + math.log(k_y) - math.log(k_x)
+                    got = log_ratio(sampler.target, sampler.cut_law, x, y, cut, sampler.rule)
+                    assert got == pytest.approx(want, abs=1e-12)
+                    shorter += len(y) < len(x)
+        assert shorter
+
+
+@pytest.mark.parametrize("cls", [UniformCut, EntropyCut])
+def test_negative_control_the_published_step_fails_the_same_check(cls):
     failures = []
     for seed in range(6):
-        sampler = LengthCapped(alpha=4, max_new_tokens=4, blocks=1)
+        sampler = make(cls, alpha=4, rule="published")
         space = enumerate_completions(random_table(seed, 3), (1,), 4, sampler.proposal_temperature)
-        states, matrix = capped_kernel_matrix(space, sampler)
+        states, matrix = published_matrix(space, sampler)
         pi = dict(zip(space.completions, space.power(4), strict=True))
         law = np.array([pi.get(x, 0.0) for x in states])
         assert np.allclose(matrix.sum(axis=1), 1, atol=1e-12)

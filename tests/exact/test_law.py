@@ -12,7 +12,7 @@ import pytest
 
 import powercut as pc
 from powercut.study.exact import EOS, enumerate_completions, kernel_matrix, procedure_law
-from powercut.study.reference import LengthCapped
+from powercut.study.reference import published_matrix
 from tests.checks import chi_square_p, count, random_table
 
 ALARM = 1e-6
@@ -93,9 +93,27 @@ def test_plain_sampling_has_its_law(temperature):
     assert chi_square_p(counts, space.power(2)) < ALARM  # control
 
 
-def test_negative_control_length_capped_chains_fail():
+@pytest.mark.parametrize("cls", [pc.EntropyCut, pc.UniformCut])
+def test_published_chains_have_the_law_of_the_published_step(cls):
+    probs = random_table(14, 2)
+    sampler = cls(alpha=2, steps=3, max_new_tokens=4, uniform_mix=0.1, rule="published", **LONG)
+    (space,) = spaces(sampler, probs)
+    states, matrix = published_matrix(space, sampler)
+    start = np.zeros(len(states))
+    for x, trace in zip(space.completions, space.traces, strict=True):
+        start[states.index(x)] = np.exp(trace.logq.sum())
+    law = start @ np.linalg.matrix_power(matrix, sampler.steps)
+    counts = np.zeros(len(states))
+    for c in draw(sampler, probs):
+        counts[states.index(tuple(c.tokens.tolist()))] += 1
+        assert not any(step.early for step in c.steps)
+    assert chi_square_p(counts, law) > ALARM
+    assert chi_square_p(counts, start) < ALARM  # control
+
+
+def test_negative_control_published_chains_fail():
     probs = random_table(48, 3)  # where UniformCut with as many steps passes
-    sampler = LengthCapped(alpha=2, steps=26, max_new_tokens=4, **LONG)
+    sampler = pc.UniformCut(alpha=2, steps=26, max_new_tokens=4, rule="published", **LONG)
     space = enumerate_completions(probs, PROMPT, 4, sampler.proposal_temperature)
     drawn = draw(sampler, probs, n=500)
     inside = [c for c in drawn if tuple(c.tokens.tolist()) in space.index]

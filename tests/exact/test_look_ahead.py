@@ -32,19 +32,21 @@ def chains(engine, n, *, refine_finished=True, **settings):
 @pytest.mark.parametrize("early_reject", [True, False])
 @pytest.mark.parametrize("look_ahead", [2, 5, 30, "auto"])
 @pytest.mark.parametrize(
-    ("make", "n", "tries", "refine_finished"),
+    ("make", "n", "settings"),
     [
-        (table, 12, 1, True),
-        (table, 12, 1, False),
-        (table, 8, 3, True),
-        (transformer, 2, 1, True),
-        (transformer, 12, 1, True),
-        (transformer, 12, 1, False),
+        (table, 12, {}),
+        (table, 12, {"refine_finished": False}),
+        (table, 8, {"tries": 3}),
+        (table, 12, {"rule": "published", "refine_finished": False}),
+        (transformer, 2, {}),
+        (transformer, 12, {}),
+        (transformer, 12, {"refine_finished": False}),
     ],
 )
-def test_chains_are_those_without_look_ahead(make, n, tries, refine_finished, look_ahead, early_reject):
+def test_chains_are_those_without_look_ahead(make, n, settings, look_ahead, early_reject):
     engine = make()
-    settings = {"tries": tries, "refine_finished": refine_finished, "early_reject": early_reject}
+    settings = {"early_reject": early_reject, **settings}
+    refine_finished = settings.get("refine_finished", True)
     got, got_paths = chains(engine, n, look_ahead=look_ahead, **settings)
     want, want_paths = chains(make(), n, **settings)
     for a, b in zip(got, want, strict=True):

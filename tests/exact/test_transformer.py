@@ -12,7 +12,6 @@ import torch
 import powercut as pc
 from powercut.engines.transformers import TransformersEngine
 from powercut.study.exact import enumerate_completions, kernel_matrix, procedure_law
-from powercut.study.reference import LengthCapped
 from tests.checks import chi_square_p, count
 from tests.tiny import tiny_model
 
@@ -66,11 +65,11 @@ def test_chains_on_a_real_transformer_have_the_power_distribution(sampler):
         want = whole.traces[whole.index[tuple(c.tokens.tolist())]]
         for name in ("logp", "logq", "entropy"):
             np.testing.assert_allclose(getattr(c.trace, name), getattr(want, name), atol=1e-9)
-    # controls: low-temperature sampling, and the length-capped step
+    # controls: low-temperature sampling, and the published step
     low = pc.LowTemperature(alpha=2, max_new_tokens=HORIZON, top_k=sampler.top_k)
     assert chi_square_p(count(whole, pc.sample(engine(), low, [PROMPT], n=DRAWS)), pi) < ALARM
-    capped = LengthCapped(alpha=2, steps=16, top_k=sampler.top_k, **LONG)
-    drawn = [c for c in pc.sample(engine(), capped, [PROMPT], n=DRAWS) if tuple(c.tokens.tolist()) in whole.index]
+    published = pc.UniformCut(alpha=2, steps=16, top_k=sampler.top_k, rule="published", **LONG)
+    drawn = [c for c in pc.sample(engine(), published, [PROMPT], n=DRAWS) if tuple(c.tokens.tolist()) in whole.index]
     assert len(drawn) < 0.9 * DRAWS or chi_square_p(count(whole, drawn), pi) < ALARM
 
 

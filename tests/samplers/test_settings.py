@@ -44,6 +44,7 @@ BAD = {
     "uniform_mix": (CUT, (-0.1, 1.1, math.inf, *NOT_NUMBERS)),
     "look_ahead": (CUT, (0, -1, None, "all", *NOT_WHOLE)),
     "tries": (CUT, (0, -1, None, *NOT_WHOLE)),
+    "rule": (CUT, ("", "Exact", None, 1)),
     "refine_finished": (CUT, (1, None, "yes")),
     "beta": ((EntropyCut, *PARTICLES), (-0.1, 101, math.inf, *NOT_NUMBERS)),
     "particles": (PARTICLES, (0, None, *NOT_WHOLE)),
@@ -104,6 +105,14 @@ def test_several_tries_need_a_finite_alpha(cls):
     with pytest.raises(SettingError, match=r"^tries > 1 .* needs a finite alpha$"):
         cls(alpha=math.inf, temperature=0.5, tries=2)
     assert cls(alpha=math.inf, temperature=0.5, tries=1).tries == 1
+
+
+@pytest.mark.parametrize("cls", CUT)
+@pytest.mark.parametrize("settings", [{"tries": 2}, {"alpha": math.inf, "temperature": 0.5}])
+def test_the_published_rule_has_one_try_and_a_finite_alpha(cls, settings):
+    with pytest.raises(SettingError, match=r"^rule published has one proposal a step and a finite alpha: "):
+        cls(rule="published", **settings)
+    assert cls(rule="published", look_ahead="auto").rule == "published"
 
 
 @pytest.mark.parametrize(

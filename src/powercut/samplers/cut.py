@@ -2,7 +2,7 @@
 
 Entropy-Cut is due to arXiv 2605.30327, uniform cuts to arXiv 2510.14901. Ours differs where theirs is not exact:
 proposals run to the horizon, whole suffixes are compared, the cut law's normaliser is in the ratio, and a proposal that
-is already certain to be rejected is not decoded further, which changes no chain.
+is already certain to be rejected is not decoded further, which changes no chain. ``rule`` "published" is theirs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from powercut.samplers.kernel import Kernel
 from powercut.samplers.look_ahead import LookAhead, Moves
 from powercut.samplers.sampler import Sharpened
 from powercut.samplers.settings import check_number, setting
-from powercut.target import Power
+from powercut.target import Power, Rule
 from powercut.trace import Completion
 
 AUTO: Literal["auto"] = "auto"
@@ -34,6 +34,11 @@ class _Cut(Sharpened):
 
     Exact for p^alpha as ``steps`` grows if ``refine_finished`` is set; without it a chain that is finished at the end
     of a stage stops there, as published. At alpha = inf only gains in log p are accepted: a search for the mode.
+
+    ``rule`` "published" takes the steps of the published code, for comparison with it, and is biased: a proposal has at
+    most as many tokens as the suffix it replaces and is compared with as many tokens of that as it has itself, so a
+    chain that got shorter stays short, and may end unfinished before max_new_tokens. Nothing is rejected early then:
+    what is not decoded yet could raise the ratio.
     """
 
     alpha: float = setting(4.0, "Power of the target p^alpha. inf: accept only gains in log p.", at_least=1)
@@ -52,9 +57,19 @@ class _Cut(Sharpened):
     tries: int = setting(
         1, "Proposals from each cut, of which one is selected (multiple-try Metropolis).", at_least=1, whole=True
     )
+    rule: Rule = setting(
+        "exact",
+        "How steps propose and compare. published: as in the paper's code, for comparison; biased, no early rejection.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.rule not in get_args(Rule):
+            raise SettingError(f"rule must be {' or '.join(get_args(Rule))} (got {self.rule!r})")
+        if self.rule == "published" and (self.tries > 1 or math.isinf(self.alpha)):
+            raise SettingError(
+                "rule published has one proposal a step and a finite alpha: leave out tries, lower alpha"
+            )
         if self.tries > 1 and math.isinf(self.alpha):
             raise SettingError("tries > 1 selects in proportion to p^alpha and needs a finite alpha")
         if self.look_ahead != AUTO:
@@ -84,7 +99,7 @@ class _Cut(Sharpened):
     @property
     def kernel(self) -> Kernel:
         """One step of the chain."""
-        return Kernel(self.target, self.cut_law, self.early_reject, self.tries)
+        return Kernel(self.target, self.cut_law, self.early_reject, self.tries, self.rule)
 
     @property
     def width(self) -> int:

@@ -1,4 +1,4 @@
-"""One step of the exact kernel: cut, regenerate, accept or reject. What leaves the power distribution invariant."""
+"""One step of a chain: cut, regenerate, accept or reject. It leaves the power distribution invariant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from powercut.cuts import CutLaw
 from powercut.samplers.draw import Draw, request_seeds
-from powercut.target import Judge, Power, Verdict
+from powercut.target import Judge, Power, Rule, Verdict
 from powercut.trace import Step, Trace
 
 
@@ -22,12 +22,15 @@ class Kernel:
 
     Given the cut, proposals do not depend on what follows it, so the tries that are not selected serve as the
     reference points of multiple-try Metropolis, and the prefixes are computed once.
+
+    ``rule`` "published" is the step of arXiv 2605.30327's code, for comparison; it is biased (see ``Rule``).
     """
 
     target: Power
     law: CutLaw
     early_reject: bool = True
     tries: int = 1
+    rule: Rule = "exact"
 
     async def step(
         self,
@@ -47,8 +50,13 @@ class Kernel:
         cut = int(rng.choice(len(current), p=self.law.probs(current.entropy)))
         # log u, u from U(0, 1]. At alpha = inf a proposal must gain: A > 0 is A >= the smallest positive number.
         log_u = -rng.standard_exponential() if math.isfinite(self.target.alpha) else math.ulp(0.0)
+        if self.rule == "published":
+            horizon = len(current)
         judge = Judge(
-            self.target, self.law, current, cut, horizon, log_u, tries=self.tries, early_reject=self.early_reject
+            *(self.target, self.law, current, cut, horizon, log_u),
+            tries=self.tries,
+            early_reject=self.early_reject,
+            rule=self.rule,
         )
 
         async def propose(which: int, seed: int) -> Trace:
