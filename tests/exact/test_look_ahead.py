@@ -91,9 +91,10 @@ def test_the_next_extension_is_drawn_ahead():
     assert most == 2  # with one step a stage, what else could be
 
 
-def test_auto_takes_what_is_idle_and_no_more():
+@pytest.mark.parametrize("look_ahead", [4, "auto"])
+def test_it_takes_what_is_idle_and_no_more(look_ahead):
     engine = pc.TableEngine(random_table(21, 5), EOS, concurrency=6)
-    sampler = pc.UniformCut(alpha=6, steps=20, blocks=1, max_new_tokens=12, top_k=5, look_ahead="auto")
+    sampler = pc.UniformCut(alpha=6, steps=20, blocks=1, max_new_tokens=12, top_k=5, look_ahead=look_ahead)
     most = 0
 
     def observe(i, j, event):
@@ -102,3 +103,17 @@ def test_auto_takes_what_is_idle_and_no_more():
 
     pc.sample(engine, sampler, [(1,)], n=6, observe=observe)
     assert 6 <= most <= 12  # while a chain is between two proposals another may take its place
+
+
+@pytest.mark.parametrize(("slots", "n", "look_ahead"), [(1, 1, 4), (3, 4, 4), (3, 4, "auto")])
+def test_what_is_drawn_ahead_costs_nobody_a_cached_prefix(slots, n, look_ahead):
+    """On a full engine nothing is drawn ahead; else a lane that opens computes a last token anew, now and then."""
+
+    def prefilled(ahead):
+        engine = TransformersEngine(tiny_model("llama", vocab_size=40), slots=slots, context_length=64)
+        settings = {"alpha": 1.5, "steps": 6, "blocks": 2, "max_new_tokens": 24, "top_k": 20, "refine_finished": True}
+        pc.sample(engine, pc.UniformCut(look_ahead=ahead, **settings), [[1, 2, 3]], n=n, seed=1)
+        return engine.usage.prefilled
+
+    alone, ahead = prefilled(1), prefilled(look_ahead)
+    assert ahead == alone if slots == 1 else ahead <= 3 * alone

@@ -52,7 +52,9 @@ class _Cut(Sharpened):
     refine_finished: bool = setting(False, "Go on refining a completion that is finished.")
     early_reject: bool = setting(True, "Stop decoding a proposal that is certain to be rejected; changes no result.")
     look_ahead: int | Literal["auto"] = setting(
-        1, "Proposals decoded at once, for latency; changes no result. auto: as many as the engine has room for."
+        1,
+        "Proposals decoded at once where the engine has room, for latency; changes no result. "
+        "auto: as many as are likely to count.",
     )
     tries: int = setting(
         1, "Proposals from each cut, of which one is selected (multiple-try Metropolis).", at_least=1, whole=True

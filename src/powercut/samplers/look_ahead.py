@@ -74,9 +74,10 @@ class _Flight:
 
 
 class LookAhead:
-    """A chain that makes ``moves`` by ``kernel``, up to ``at_once`` of them at a time ("auto": as the engine has room).
+    """A chain that makes ``moves`` by ``kernel``, up to ``at_once`` of them at a time as far as the engine has room.
 
-    ``refine_finished`` False ends it at the first stage that finds its completion finished.
+    "auto" draws as many ahead as are likely to count. ``refine_finished`` False ends it at the first stage that finds
+    its completion finished.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class LookAhead:
             flight = _Flight(at, self._moves[at], self._free_lane(), ahead=bool(flying))
             flight.outcome = self._draw.start(self._make(flight))
             flying.append(flight)
-            if self._at_once == "auto":
+            if self._at_once != 1:
                 await asyncio.sleep(0)  # other chains take what is idle by turns, not one of them all of it
 
     async def _make(self, flight: _Flight) -> tuple[Trace, Step | None]:
@@ -155,11 +156,19 @@ class LookAhead:
         return min(set(range(len(taken) + 1)) - taken)
 
     def _has_room(self) -> bool:
-        """Whether to decode one more proposal beside those that are flying."""
+        """Whether to decode one more proposal beside those that are flying.
+
+        None is drawn ahead on a full engine: it would wait there, and by its turn be void as often as not, when serving
+        it costs others their slot and what that had cached.
+        """
         flying = len(self._flying)
-        if not flying or self._at_once != "auto":
-            return flying == 0 or flying < int(self._at_once)
-        # The n-th proposal counts only if all before it are rejected; at this chance of that it is no longer worth it.
+        return flying == 0 or (self._is_worth_drawing(flying) and self._draw.idle >= self._kernel.tries)
+
+    def _is_worth_drawing(self, ahead: int) -> bool:
+        """Whether the proposal that has so many ``ahead`` of it is worth its tokens."""
+        if self._at_once != "auto":
+            return ahead < self._at_once
+        # It counts only if all ahead of it are rejected.
         steps = self._draw.steps
         rejection = 1 - (1 + sum(step.accepted for step in steps)) / (2 + len(steps))
-        return flying < MOST_AHEAD and rejection**flying >= WORTH_DRAWING and self._draw.idle > 0
+        return ahead < MOST_AHEAD and rejection**ahead >= WORTH_DRAWING
