@@ -6,7 +6,8 @@ import textwrap
 
 import pytest
 
-from powercut.evals.graders.code import PASSED, Execution, check_program, grade_code, solution
+from powercut.evals.graders.code.grade import PASSED, Execution, check_program, grade_code
+from powercut.evals.graders.code.solution import solution
 from powercut.evals.problem import Problem
 from powercut.evals.runs.local_sandbox import Limits, LocalSandbox
 from powercut.evals.tasks import TASKS
@@ -20,6 +21,15 @@ OWN = Problem(
     entry_point="first",
 )
 HUMANEVAL = TASKS["humaneval"].problems()
+
+
+def using(problem, line):
+    """The whole function, with another line in front of its body."""
+    return f"{problem.question}    {line}\n{problem.answer}"
+
+
+MARGIN = "_ = '''a\nb c'''"
+FENCED = "_ = '''\n```python\nx\n```\n'''"
 
 FORMS = {
     "a continuation": lambda p: p.answer,
@@ -35,6 +45,41 @@ FORMS = {
         "1. Like so:\n   ```py\n" + textwrap.indent(p.question + p.answer, "   ") + "   ```\n"
     ),
     "two fences": lambda p: f"```python\n{p.question}{p.answer}```\nTry it:\n```python\nprint(1)\n```",
+    "a constant in front of the function, used in it": lambda p: f"```python\nLIMIT = 9\n\n{using(p, '_ = LIMIT')}```",
+    "two names assigned at once behind an import": lambda p: (
+        f"```python\nimport math\nLOW, HIGH = 0, 1\n\n{p.question}{p.answer}```"
+    ),
+    "an assert between two functions": lambda p: (
+        f"```python\ndef same(x):\n    return x\n\nassert same(1) == 1\n\n{p.question}{p.answer}```"
+    ),
+    "text at the margin inside a string": lambda p: f"```python\n{using(p, MARGIN)}```",
+    "a continuation with text at the margin inside a string": lambda p: f"    {MARGIN}\n{p.answer}",
+    "a closing fence without an opening one": lambda p: f"{p.question}{p.answer}```\nThis works.",
+    "the closing fence behind the last line": lambda p: f"```python\n{p.question}{p.answer.rstrip()}```",
+    "a first line that lost one of its 4 spaces": lambda p: p.answer[1:],
+    "a first line with one space too many": lambda p: " " + p.answer,
+    "the body at 8": lambda p: textwrap.indent(p.answer, "    "),
+    "the signature shown again in a second fence": lambda p: (
+        f"```python\n{p.question}{p.answer}```\nThe signature was:\n```python\n{p.question}    ...\n```"
+    ),
+    "no fence, and prose that begins with 'for example'": lambda p: f"{p.question}{p.answer}\nfor example, it works.",
+    "prose that parses": lambda p: f"Done\n\n{p.question}{p.answer}\nNote: good\n\nIt is, I think, right.",
+    "a fence in a string": lambda p: f"```python\n{using(p, FENCED)}```\nIt works.",
+    "a word of prose after a space, and a fence": lambda p: f" Solution\n```python\n{p.question}{p.answer}```",
+    "a helper in a fence of its own": lambda p: (
+        f"First:\n```python\nimport math as m\ndef same(x):\n    return m.floor(x)\n```\nthen:\n"
+        f"```python\n{using(p, '_ = same(1)')}```\nfor example\n```\nsame = fail()\n```"
+    ),
+    "a helper behind a continuation": lambda p: (
+        f"    _ = same(1)\n{p.answer}\n\ndef same(x):\n    return x\n\nprint(fail())"
+    ),
+    "the first try, and a better one": lambda p: (
+        f"```python\n{p.question}    return None\n```\nWait.\n```python\n{p.question}{p.answer}```"
+    ),
+    "a body in tabs": lambda p: p.answer.replace("    ", "\t"),
+    "lines that end as on Windows": lambda p: f"```python\n{p.question}{p.answer}```".replace("\n", "\r\n"),
+    "cut off behind the function": lambda p: f"```python\n{p.question}{p.answer}\n\nassert {p.entry_point}(",
+    "a body without its last line end": lambda p: p.answer.rstrip("\n"),
     "the first indentation lost": lambda p: p.answer.lstrip(),
 }
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from powercut.evals.graders.code import Execution
+from powercut.evals.graders.code.grade import Execution
 from powercut.evals.runs.janitor import Janitor, kill_tree, tree, wait_until_gone
 
 
