@@ -122,6 +122,21 @@ def test_what_failed_is_tried_again_and_a_text_is_not_sampled_again(run):
     assert results(run).read_text().count("\n") == 1
 
 
+def test_grades_are_taken_away_and_completions_kept(run):
+    add(open_cell(run), result("a", 0, answer="7"), result("a", 1, reason="no"), result("b", 0, error="down"))
+    add(open_cell(run, keys=KEYS | {("c", 0)}), result("c", 0))
+    cell = run.cell(FACTS, "cell", KEYS, regrade=True)
+    kept = {("a", 0), ("a", 1), ("b", 0)}  # the last waits for its grade anyhow
+    assert cell.sampled.keys() == kept
+    assert cell.done.keys() == {("c", 0)}  # not asked for
+    assert cell.sampled["a", 0] == replace(result("a", 0), correct=None)
+    for again in (cell, open_cell(run)):  # a kill now loses no text
+        assert again.sampled.keys() == kept
+    asyncio.run(again.add_result(replace(again.sampled["a", 1], correct=False)))
+    again.close()
+    assert {key: each.correct for key, each in open_cell(run).done.items()} == {("c", 0): True, ("a", 1): False}
+
+
 def test_what_failed_and_is_not_asked_for_stays(run):
     asyncio.run(open_cell(run).add_result(result("a", 1, error="no")))
     assert open_cell(run, keys={("a", 0)}).done["a", 1].error == "no"

@@ -91,8 +91,11 @@ class RunFolder:
             with _one_line(folder):
                 folder.mkdir(exist_ok=True)
 
-    def cell(self, facts: CellFacts, name: str, keys: Collection[Key]) -> CellFolder:
-        """The folder of a cell, whose cell.json says ``facts``; ``keys`` are the completions it should have."""
+    def cell(self, facts: CellFacts, name: str, keys: Collection[Key], *, regrade: bool = False) -> CellFolder:
+        """The folder of a cell, whose cell.json says ``facts``; ``keys`` are the completions it should have.
+
+        ``regrade`` takes the grades of these away, so that they are to be graded and not to be sampled.
+        """
         path = self.path / "cells" / name
         file = path / "cell.json"
         with _one_line(path):
@@ -102,7 +105,7 @@ class RunFolder:
             seeds = max(before.seeds or (), facts.seeds or (), key=len)
             facts = replace(facts, seeds=seeds, problems=max(before.problems or 0, facts.problems or 0))
         write_whole(file, json_file(facts))
-        return CellFolder(path, keys, self._writers)
+        return CellFolder(path, keys, self._writers, regrade)
 
     def _read(self) -> RunFacts | None:
         facts = read_run(self.path)
@@ -117,15 +120,20 @@ class CellFolder:
     What is given to be written is written, even if the one who waits for it is cancelled; ``writers`` are threads.
     """
 
-    def __init__(self, path: Path, keys: Collection[Key], writers: ThreadPoolExecutor) -> None:
+    def __init__(self, path: Path, keys: Collection[Key], writers: ThreadPoolExecutor, regrade: bool = False) -> None:
         self._writers, self._writing = writers, set[Future[None]]()
         self._results, self._completions = Lines(path / "results.jsonl"), Lines(path / "completions.jsonl")
         found = self._results.read()
+        self.sampled = {key: result for key, (result, _) in self._completions.read(graded=False).items()}
         again = {key for key, (result, _) in found.items() if result.error is not None and key in keys}
+        if regrade and (taken := {key for key in found if key in keys and key not in again}):
+            ungraded = {key: replace(found[key][0], correct=None, answer=None, reason=None) for key in taken}
+            self.sampled |= ungraded
+            self._completions.replace(map(_encode, self.sampled.values()))  # on the disk before the grades leave it
+            again |= taken
         if again:
             self._results.replace(line for key, (_, line) in found.items() if key not in again)
         self.done = {key: _without_text(result) for key, (result, _) in found.items() if key not in again}
-        self.sampled = {key: result for key, (result, _) in self._completions.read(graded=False).items()}
         self.close()
 
     async def add_completion(self, result: Result) -> None:

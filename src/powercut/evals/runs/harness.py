@@ -46,12 +46,22 @@ class Harness:
     """Runs the cells of one model into a run folder. ``files`` are the cells' folders, which know what is done.
 
     ``concurrency`` bounds the completions of a cell that are sampled at once (None: as many as keep the engine full).
+    ``regrade`` grades once more what is graded already.
     """
 
     def __init__(
-        self, engine: Engine, folder: RunFolder, cells: Sequence[Cell], watch: Watch, concurrency: int | None = None
+        self,
+        engine: Engine,
+        folder: RunFolder,
+        cells: Sequence[Cell],
+        watch: Watch,
+        concurrency: int | None = None,
+        *,
+        regrade: bool = False,
     ) -> None:
-        self.files = {cell: folder.cell(cell.facts, cell.name, frozenset(cell.completions())) for cell in cells}
+        self.files = {
+            cell: folder.cell(cell.facts, cell.name, frozenset(cell.completions()), regrade=regrade) for cell in cells
+        }
         self._engine, self._folder, self._watch = engine, folder, watch
         self._concurrency = concurrency
         self._sampling: set[asyncio.Future[Any]] = set()
