@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from powercut.cli import app
+from powercut.cli.app import app
 from powercut.samplers import SAMPLERS
 
 README = Path(__file__).parents[1].joinpath("README.md").read_text()

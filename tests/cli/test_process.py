@@ -72,6 +72,31 @@ def test_ctrl_c_with_json_and_an_output_file(start, prompts, tmp_path):
     assert [json.loads(line)["prompt_index"] for line in output.read_text().splitlines()] == [0, 2]
 
 
+@pytest.fixture(scope="module")
+def interrupt():
+    """Runs the command with a SIGINT after a share of the calls that it makes, 1 being all."""
+    command = [sys.executable, "-m", "tests.cli.interrupted"]
+    sample = ["sample", "a", "-n", "12", "--quiet", "--json", *FAKE[4:]]
+
+    def run(call):
+        return subprocess.run([*command, str(call), *sample], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+    whole = run(0)
+    assert whole.stdout.count("\n") == 12
+    calls = int(whole.stderr)
+    return lambda share: run(round(share * calls))
+
+
+# While it imports (most of the calls), reads its arguments, samples, and ends.
+@pytest.mark.parametrize("share", [0.01, 0.35, 0.7, 0.8, 0.9, 0.999])
+def test_ctrl_c_at_any_moment_is_one_line(interrupt, share):
+    run = interrupt(share)
+    assert run.returncode == 130
+    assert re.fullmatch(r"interrupted(: \d+ of 12 completions finished)?\n", run.stderr)
+    if finished := re.search(r": (\d+) of", run.stderr):
+        assert run.stdout.count("\n") >= int(finished[1])
+
+
 def test_a_reader_that_goes_away_ends_it_silently(start, prompts):
     process = start("--file", str(prompts), "--quiet")
     process.stdout.close()

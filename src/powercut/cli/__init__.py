@@ -2,97 +2,57 @@
 
 from __future__ import annotations
 
-import io
-import logging
+import atexit
+import os
+import signal
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib.metadata import version
-from typing import Annotated
+import threading
 
-import typer
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
 
-from powercut.cli.eval import evaluate
-from powercut.cli.models import models
-from powercut.cli.output import forget_stdout, open_streams, say, to_stdout
-from powercut.cli.report import report
-from powercut.cli.sample import sample
-from powercut.cli.verify import verify
-from powercut.errors import PowercutError
-
-app = typer.Typer(
-    help="Sample reasoning from the power distribution of any language model.",
-    epilog='Example: powercut sample "What is 7 * 8 + 2?"',
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(sample)
-app.command("eval")(evaluate)
-app.command()(models)
-app.command()(report)
-app.command()(verify)
-
-
-@app.callback()
-def _root(
-    show_version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=lambda v: _version(v))
-    ] = False,
-) -> None:
-    pass
+_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 for bad input, 1 for other failures, 130 after Ctrl-C."""
-    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    open_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its code, and goes on
-            stream.reconfigure(errors="backslashreplace")
-    command = typer.main.get_command(app)
-    with _notes():
-        try:
-            return command.main(args=arguments, prog_name="powercut", standalone_mode=False) or 0
-        except PowercutError as error:
-            say(f"error: {error}")
-        except OSError as error:
-            forget_stdout()
-            say(f"error: {error.filename or 'stdout'} cannot be used: {error.strerror or error}")
-        except typer.TyperException as error:
-            say(f"error: {error.format_message()}")
-        except (KeyboardInterrupt, typer.Abort):  # where a command has nothing of its own to say of it
-            say("interrupted")
-            return 130
-        return 2
+    """Run the command line; returns the exit code: 0, 2 for bad input, 1 for other failures, 130 after Ctrl-C.
+
+    Without ``argv`` the process is this command's own, and Ctrl-C is one line also while it imports and while it ends.
+    """
+    own = argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if own and threading.current_thread() is threading.main_thread():
+        return _main()
+    from powercut.cli.app import run_command
+
+    return run_command(sys.argv[1:] if argv is None else argv)
 
 
-class _Say(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        say(f"note: {record.getMessage()}")
+def _main() -> int:
+    signal.signal(signal.SIGINT, _leave)
+    codes: list[int] = []
+    atexit.register(_exit, codes)  # the last to be called, being the first to be registered
+    from powercut.cli.app import run_command
 
-
-@contextmanager
-def _notes() -> Iterator[None]:
-    """Show warnings, and what powercut logs, as notes of one line."""
-    handler = _Say(logging.INFO)
-    log = logging.getLogger("powercut")
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("default", UserWarning)
-            warnings.showwarning = lambda message, *_, **__: say(f"note: {message}")
-            yield
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        codes.append(run_command(sys.argv[1:]))
+    except KeyboardInterrupt:
+        _leave()
     finally:
-        log.setLevel(level)
-        log.removeHandler(handler)
+        signal.signal(signal.SIGINT, _leave)
+    return codes[-1]
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        to_stdout(f"powercut {version('powercut')}\n")
-        raise typer.Exit
+def _exit(codes: list[int]) -> None:
+    """Keep the exit code 130: Python, once KeyboardInterrupt has passed certain of its calls, ends by a signal."""
+    if codes and codes[-1] == _INTERRUPTED:
+        os._exit(_INTERRUPTED)
+
+
+def _leave(*_: object) -> NoReturn:
+    try:
+        os.write(2, b"interrupted\n")
+    finally:
+        os._exit(_INTERRUPTED)

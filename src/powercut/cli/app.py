@@ -1,0 +1,102 @@
+"""The command line's commands together, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from powercut.cli.eval import evaluate
+from powercut.cli.models import models
+from powercut.cli.output import forget_stdout, open_streams, say, to_stdout
+from powercut.cli.report import report
+from powercut.cli.sample import sample
+from powercut.cli.verify import verify
+from powercut.errors import PowercutError
+
+app = typer.Typer(
+    help="Sample reasoning from the power distribution of any language model.",
+    epilog='Example: powercut sample "What is 7 * 8 + 2?"',
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(sample)
+app.command("eval")(evaluate)
+app.command()(models)
+app.command()(report)
+app.command()(verify)
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=lambda v: _version(v))
+    ] = False,
+) -> None:
+    pass
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run a command line; returns the exit code: 0, 2 for bad input, 1 for other failures, 130 after Ctrl-C."""
+    open_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its code, and goes on
+            stream.reconfigure(errors="backslashreplace")
+    command = typer.main.get_command(app)
+    with _notes():
+        try:
+            # Not command.main, which makes its own of Ctrl-C, of closed pipes and of files that end too early.
+            with command.make_context("powercut", list(arguments) or ["--help"]) as context:
+                command.invoke(context)
+            return 0
+        except typer.Exit as done:
+            return done.exit_code
+        except PowercutError as error:
+            say(f"error: {error}")
+        except OSError as error:
+            forget_stdout()
+            say(f"error: {error.filename or 'stdout'} cannot be used: {error.strerror or error}")
+        except typer.TyperException as error:
+            say(f"error: {error.format_message()}")
+        except (KeyboardInterrupt, typer.Abort):  # where a command has nothing of its own to say of it
+            say("interrupted")
+            return 130
+        return 2
+
+
+class _Say(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"note: {record.getMessage()}")
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Show warnings, and what powercut logs, as notes of one line."""
+    handler = _Say(logging.INFO)
+    log = logging.getLogger("powercut")
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = lambda message, *_, **__: say(f"note: {message}")
+            yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        to_stdout(f"powercut {version('powercut')}\n")
+        raise typer.Exit
