@@ -24,6 +24,7 @@ CUT = EVERY | {
     "early_reject": True,
     "look_ahead": 1,
     "tries": 1,
+    "rule": "exact",
 }
 PARTICLES = EVERY | {
     "alpha": 4.0,
