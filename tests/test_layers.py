@@ -12,6 +12,7 @@ import powercut
 ROOT = Path(powercut.__file__).parent
 LAYERS = [
     {"trace", "errors"},
+    {"prompt"},
     {"text"},
     {"cuts", "target"},
     {"strict_json"},

@@ -116,6 +116,7 @@ def test_sampling_takes_these_arguments(function):
         "seed": 0,
         "chat": None,
         "system": None,
+        "template_args": None,
         "observe": None,
         "concurrency": None,
         "max_total_tokens": None,

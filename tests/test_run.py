@@ -64,8 +64,11 @@ class Letters:
     async def encode(self, text):
         return ["abcd".index(letter) for letter in text]
 
-    async def encode_chat(self, messages):
+    async def encode_chat(self, messages, template_args=None):
         raise AssertionError("there is no template")
+
+    async def is_rendered(self, text):
+        return False
 
     async def decode(self, tokens):
         return self.decode_now(tokens)

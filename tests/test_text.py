@@ -112,6 +112,24 @@ def test_parts_of_text_are_joined(chat_text):
         check_prompt([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}])
 
 
+def test_something_wrong_is_shown_in_part():
+    with pytest.raises(SettingError) as caught:
+        check_prompt([{"role": "user", "content": list(range(10**5))}])
+    assert len(str(caught.value)) < 300
+    with pytest.raises(SettingError) as caught:
+        check_prompt([{"role": "user", "content": {"x": "y" * 10**6}}])
+    assert len(str(caught.value)) < 300
+    with pytest.raises(SettingError, match=r"at least 0 and below 2\^63"):
+        check_prompt([1, 2**63])
+
+
+def test_a_system_message_is_text(chat_text):
+    with pytest.raises(SettingError, match="system must be a text"):
+        encode_prompt(chat_text, "hello", system=7)
+    with pytest.raises(SettingError, match="character 3 of the system message is half a character"):
+        encode_prompt(chat_text, "hello", system="be\udcff")
+
+
 def test_what_the_settings_do_not_allow_is_refused(chat_text, raw_text):
     messages = [{"role": "user", "content": "hello"}]
     with pytest.raises(SettingError, match="no tokenizer: give the prompt as token ids"):
@@ -188,6 +206,54 @@ def test_a_last_message_of_the_assistant_is_continued(chat_text):
     assert words(encode_prompt(chat_text, messages)) == "<s> user : hello </s> <s> assistant : hello there"
     messages[1]["content"] = " "
     assert words(encode_prompt(chat_text, messages)).endswith("</s> <s> assistant :")
+
+
+THINKING = (
+    "{% if think is defined %}{% generation %}{{ think }}{% endgeneration %} {% endif %}{% set own = 1 %}" + TEMPLATE
+)
+
+
+def test_variables_of_the_template():
+    text = make_text(THINKING)
+    asked = [{"role": "user", "content": "hello"}]
+    assert words(encode_prompt(text, "hello")) == "<s> user : hello </s> <s> assistant :"
+    for prompt in ("hello", asked):
+        found = encode_prompt(text, prompt, template_args={"think": "brief"})
+        assert words(found) == "brief <s> user : hello </s> <s> assistant :"
+    assert encode_prompt(text, "hello", template_args={}) == encode_prompt(text, "hello")
+
+
+@pytest.mark.parametrize(
+    ("args", "part"),
+    [
+        ({"thnik": 1}, r"no variable thnik \(did you mean think\?\); it has think$"),
+        ({"own": 1}, "no variable own"),
+        ({"messages": []}, "'messages' is no variable of yours to set"),
+        ({"tokenize": False}, "'tokenize' is no variable of yours"),
+        ({"a b": 1}, "'a b' is no variable of yours"),
+        ({"think": {1, 2}}, "think is nothing that JSON has"),
+        ({"think": float("nan")}, "think is nothing that JSON has"),
+        ({"think": ["\ud83d"]}, "of template_args: think is half a character"),
+        ({1: 2}, "give a dictionary"),
+        ("think=1", "give a dictionary"),
+    ],
+)
+def test_variables_that_cannot_be_set(args, part):
+    with pytest.raises(SettingError, match=part) as caught:
+        encode_prompt(make_text(THINKING), "hello", template_args=args)
+    assert "\n" not in str(caught.value)
+
+
+def test_variables_where_there_is_no_template(chat_text, raw_text):
+    args = {"think": 1}
+    with pytest.raises(SettingError, match=r"goes through no chat template.*--chat \(chat=True\)"):
+        encode_prompt(chat_text, "hello", chat=False, template_args=args)
+    with pytest.raises(SettingError, match="goes through no chat template"):
+        encode_prompt(raw_text, "hello", template_args=args)
+    with pytest.raises(SettingError, match="token ids do not go through"):
+        encode_prompt(chat_text, [1], template_args=args)
+    with pytest.raises(SettingError, match="goes through no chat template"), pytest.warns(UserWarning, match="already"):
+        encode_prompt(make_text(THINKING), "<s> user : hello </s>", template_args=args)
 
 
 def test_what_ends_a_turn_in_the_template(chat_text, raw_text):

@@ -88,6 +88,7 @@ class CellFacts:
     seeds: tuple[int, ...] | None = None
     data: Mapping[str, Any] | None = None
     prompt_style: str | None = None
+    template_args: Mapping[str, Any] | None = None
     dtype: str | None = None
     matched: str | None = None
 
@@ -124,6 +125,7 @@ class Completed:
     model: str
     stats: Stats
     meta: Mapping[str, Any]
+    template_args: Mapping[str, Any] | None = None
 
     @classmethod
     def of(
@@ -135,6 +137,7 @@ class Completed:
         seed: int,
         model: str,
         meta: Mapping[str, Any],
+        template_args: Mapping[str, Any] | None = None,
     ) -> Completed:
         """The record of a completion."""
         return cls(
@@ -150,6 +153,7 @@ class Completed:
             model=model,
             stats=completion.stats,
             meta=meta,
+            template_args=template_args,
         )
 
 

@@ -16,11 +16,12 @@ import numpy as np
 
 from powercut.engines.protocol import Engine, KeepGoing, Request
 from powercut.errors import BudgetError, EngineError, PromptError, SettingError
+from powercut.prompt import Prompt, TemplateArgs, check_system, check_template_args
 from powercut.records import Completed
 from powercut.samplers import BestOfN
 from powercut.samplers.sampler import Sampler
 from powercut.samplers.settings import check_number
-from powercut.text import Prompt, encode_prompt
+from powercut.text import encode_prompt
 from powercut.trace import Completion, Event, IntArray, Trace
 
 RunObserver = Callable[[int, int, Event], None]
@@ -53,6 +54,7 @@ class RunOptions:
     seed: int = 0
     chat: bool | None = None
     system: str | None = None
+    template_args: TemplateArgs | None = None
     observe: RunObserver | None = None
     concurrency: int | None = None
     max_total_tokens: int | None = None
@@ -62,6 +64,9 @@ class RunOptions:
     def __post_init__(self) -> None:
         check_number("n", self.n, 1, whole=True)
         check_number("seed", self.seed, 0, whole=True, counts=False)
+        if self.system is not None:
+            check_system(self.system)
+        object.__setattr__(self, "template_args", check_template_args(self.template_args, self.chat))
         if self.concurrency is not None:
             check_number("concurrency", self.concurrency, 1, whole=True)
         if self.max_total_tokens is not None:
@@ -77,6 +82,7 @@ def astream(
     seed: int = 0,
     chat: bool | None = None,
     system: str | None = None,
+    template_args: TemplateArgs | None = None,
     observe: RunObserver | None = None,
     concurrency: int | None = None,
     max_total_tokens: int | None = None,
@@ -86,8 +92,9 @@ def astream(
     """Draw ``n`` completions of each prompt and yield each as soon as it is done, in any order.
 
     A prompt is a string, a list of chat messages, or a sequence of token ids. ``chat`` None puts a string into the
-    model's chat template if it has one, True insists on it, False never does; ``system`` is the system message. The
-    same ``seed`` gives the same completions: sample j of prompt i depends on ``(seed, i, j)`` alone.
+    model's chat template if it has one, True insists on it, False never does; ``system`` is the system message, and
+    ``template_args`` are variables of the template, such as ``{"enable_thinking": False}``. The same ``seed`` gives the
+    same completions: sample j of prompt i depends on ``(seed, i, j)`` alone.
 
     At most ``concurrency`` chains (None: as many as keep the engine full) run side by side; the rest wait their turn in
     order, and no chain waits for another otherwise. Once this run has decoded ``max_total_tokens`` tokens no further
@@ -108,6 +115,7 @@ def astream(
             seed=seed,
             chat=chat,
             system=system,
+            template_args=template_args,
             observe=observe,
             concurrency=concurrency,
             max_total_tokens=max_total_tokens,
@@ -287,7 +295,13 @@ async def _encode(
     encoded: list[IntArray | SettingError] = []
     for i, prompt in enumerate(prompts):
         try:
-            ids = await encode_prompt(engine.text, prompt, chat=options.chat, system=options.system)
+            ids = await encode_prompt(
+                engine.text,
+                prompt,
+                chat=options.chat,
+                system=options.system,
+                template_args=options.template_args,
+            )
             tokens = np.array(ids, dtype=np.int64)
             for request in sampler.decoding.on(engine).longest(tokens):
                 engine.check(request)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from numbers import Integral
 from typing import Any, Protocol, cast, runtime_checkable
 
-import numpy as np
+from powercut.errors import SettingError, did_you_mean, one_line
+from powercut.prompt import (
+    RAW_HAS_NO_ARGS,
+    SET_HERE,
+    Message,
+    Prompt,
+    TemplateArgs,
+    begun_turn,
+    check_prompt,
+    check_system,
+    check_template_args,
+)
 
-from powercut.errors import SettingError, one_line
-
-Message = Mapping[str, str]
 _MARK = "mark 0451"
-"""Stands for a message when a chat template is looked at."""
-
-Prompt = str | Sequence[Message] | Sequence[int]
-"""A string, chat messages (``{"role": ..., "content": ...}``), or token ids."""
+TURNS: list[dict[str, str]] = [{"role": role, "content": _MARK} for role in ("user", "assistant")]
+"""A conversation by which a chat template is looked at."""
 
 
 class Text(Protocol):
@@ -28,8 +35,11 @@ class Text(Protocol):
     async def encode(self, text: str) -> list[int]:
         """Token ids of raw text, with the model's own start token if it uses one."""
 
-    async def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    async def encode_chat(self, messages: Sequence[Message], template_args: TemplateArgs | None = None) -> list[int]:
         """Token ids of a conversation in the model's chat template, ready for the assistant's turn."""
+
+    async def is_rendered(self, text: str) -> bool:
+        """Whether ``text`` begins as a conversation in the chat template does."""
 
     async def decode(self, tokens: Sequence[int]) -> str:
         """Text of generated tokens, special tokens left out."""
@@ -51,34 +61,36 @@ class TokenizerText:
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
 
     async def encode(self, text: str) -> list[int]:
-        """Token ids of raw text, with the start tokens that the tokenizer adds by itself, once.
+        """Token ids of raw text as ``begun_once`` has them."""
+        return begun_once(self._tokenizer.encode(text, add_special_tokens=False), self._tokenizer.encode(text))
 
-        End tokens that it adds are left out: a prompt is there to be continued.
-        """
-        plain = list(self._tokenizer.encode(text, add_special_tokens=False))
-        whole = list(self._tokenizer.encode(text))
-        for start in range(len(whole) - len(plain) + 1):
-            if whole[start : start + len(plain)] == plain:
-                return plain if plain[:start] == whole[:start] else whole[: start + len(plain)]
-        return whole
-
-    async def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    async def encode_chat(self, messages: Sequence[Message], template_args: TemplateArgs | None = None) -> list[int]:
         """Token ids of a conversation in the chat template, ready for the assistant's turn.
 
-        A last message of the assistant is the beginning of that turn. Raises SettingError when the template refuses the
-        messages (some know no system role, for one).
+        A last message of the assistant is the beginning of that turn. Raises SettingError for ``template_args`` that
+        are no variables of the template, and when it refuses the messages (some know no system role, for one).
         """
         goes_on = bool(begun_turn(messages))
         try:
-            ids = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
-                add_generation_prompt=not goes_on,
-                continue_final_message=goes_on,
-                tokenize=True,
-                return_dict=False,
+            unknown = sorted(template_args.keys() - self._variables) if template_args else []
+            ids = (
+                []
+                if unknown
+                else self._tokenizer.apply_chat_template(
+                    [dict(message) for message in messages],
+                    add_generation_prompt=not goes_on,
+                    continue_final_message=goes_on,
+                    tokenize=True,
+                    return_dict=False,
+                    **(template_args or {}),
+                )
             )
         except Exception as error:  # a template is the model author's code: it can raise anything
             raise SettingError(f"the model's chat template refuses these messages: {one_line(error)}") from error
+        if unknown:
+            hint = did_you_mean(unknown[0], self._variables)
+            others = one_line(", ".join(sorted(self._variables)) or "none")
+            raise SettingError(f"template_args: the chat template has no variable {unknown[0]}{hint}; it has {others}")
         return list(ids)
 
     @cached_property
@@ -91,28 +103,36 @@ class TokenizerText:
     @cached_property
     def turn_end(self) -> frozenset[int]:
         """The special token that ends the assistant's turn in the chat template, if there is one."""
-        after = self._rendered({"role": "user", "content": "Hello"}, {"role": "assistant", "content": _MARK})[1]
-        return frozenset(i for token, i in self.special_tokens.items() if after.lstrip().startswith(token))
+        name = self._special_at(self._around[1])
+        return frozenset({self.special_tokens[name]} if name else ())
 
-    def is_rendered(self, text: str) -> bool:
-        """Whether ``text`` begins as a conversation in the chat template does."""
-        opening = self._rendered({"role": "user", "content": _MARK})[0].lstrip()
-        if not opening:
-            return False
-        special = [token for token in self.special_tokens if opening.startswith(token)]
-        start = max(special, key=len, default=opening)
-        return text.lstrip().startswith(start)
+    async def is_rendered(self, text: str) -> bool:
+        """Whether ``text`` begins with the template's first special token, or with its opening where that has none."""
+        opening = self._around[0]
+        return bool(opening) and text.lstrip().startswith(self._special_at(opening) or opening)
 
-    def _rendered(self, *messages: Message) -> tuple[str, str]:
-        """What the template puts before and after the mark in the messages; nothing if it refuses them."""
+    def _special_at(self, text: str) -> str:
+        """The special token with which ``text`` begins; nothing if it begins otherwise."""
+        return max((token for token in self.special_tokens if token and text.startswith(token)), key=len, default="")
+
+    @cached_property
+    def _around(self) -> tuple[str, str]:
+        """What ``around_turns`` finds in the template; nothing where it refuses TURNS."""
         if not self.has_chat_template:
             return "", ""
         try:
-            rendered = self._tokenizer.apply_chat_template([dict(message) for message in messages], tokenize=False)
+            return around_turns(self._tokenizer.apply_chat_template(TURNS, tokenize=False))
         except Exception:  # as above
             return "", ""
-        before, _, after = rendered.rpartition(_MARK)
-        return before, after if before else ""
+
+    @cached_property
+    def _variables(self) -> frozenset[str]:
+        """The variables of the chat template that are a user's to set."""
+        jinja2 = importlib.import_module("jinja2")  # heavy, and there wherever a template can be used
+        meta = importlib.import_module("jinja2.meta")
+        template = re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", self._tokenizer.get_chat_template())  # not of Jinja
+        parsed = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+        return frozenset(meta.find_undeclared_variables(parsed)) - SET_HERE
 
     async def decode(self, tokens: Sequence[int]) -> str:
         """Text of generated tokens, special tokens left out."""
@@ -125,20 +145,28 @@ class TokenizerText:
 
 
 async def encode_prompt(
-    text: Text | None, prompt: Prompt, *, chat: bool | None = None, system: str | None = None
+    text: Text | None,
+    prompt: Prompt,
+    *,
+    chat: bool | None = None,
+    system: str | None = None,
+    template_args: TemplateArgs | None = None,
 ) -> list[int]:
     """Token ids of a prompt.
 
     A string becomes a user message where there is a chat template, unless it is a rendered conversation already, which
     passes with a warning; ``chat=True`` insists on the template and ``chat=False`` takes the string raw. ``system``
-    goes in front as a system message; a last message of the assistant is continued. Token ids pass as they are.
+    goes in front as a system message, ``template_args`` are variables of the chat template; a last message of the
+    assistant is continued. Token ids pass as they are.
 
     Raises SettingError, naming the remedy, for a prompt that is empty or malformed or that does not fit the settings.
     """
-    prompt = check_prompt(prompt)
+    prompt, template_args = check_prompt(prompt), check_template_args(template_args)
     if not isinstance(prompt, str) and not isinstance(prompt[0], Mapping):
         if system is not None:
             raise SettingError("system: a system message cannot go in front of token ids; give the prompt as text")
+        if template_args:
+            raise SettingError("template_args: token ids do not go through the chat template; give the prompt as text")
         return list(cast(Sequence[int], prompt))
     if text is None:
         raise SettingError("this engine has no tokenizer: give the prompt as token ids")
@@ -147,7 +175,7 @@ async def encode_prompt(
             raise SettingError(
                 "chat: this model's tokenizer has no chat template; use --raw (chat=False) or a model with a template"
             )
-        if chat is None and isinstance(text, TokenizerText) and text.is_rendered(prompt):
+        if chat is None and text.has_chat_template and await text.is_rendered(prompt):
             warnings.warn(
                 "a prompt is in the chat template's form already and is taken as it is; --raw (chat=False) says so, "
                 "--chat (chat=True) puts it into the template once more",
@@ -157,41 +185,31 @@ async def encode_prompt(
         if chat is False or not text.has_chat_template:
             if system is not None:
                 raise SettingError("system: a raw prompt has no system message; put its text into the prompt")
+            if template_args:
+                raise SettingError(f"template_args: {RAW_HAS_NO_ARGS}")
             return _not_empty(await text.encode(prompt))
         prompt = [{"role": "user", "content": prompt}]
-    return _not_empty(await text.encode_chat(_conversation(text, cast(Sequence[Message], prompt), chat, system)))
+    conversation = _conversation(text, cast(Sequence[Message], prompt), chat, system)
+    return _not_empty(await text.encode_chat(conversation, template_args))
 
 
-def check_prompt(prompt: object) -> Prompt:
-    """``prompt`` in plain Python types, if it can be one: a string, messages or token ids.
+def begun_once(plain: Sequence[int], whole: Sequence[int]) -> list[int]:
+    """A prompt's token ids, from those without and with the special tokens that its tokenizer adds.
 
-    A message's content may be a text or a list of text parts, as OpenAI's clients send them; these are joined.
-
-    Raises SettingError for anything else, for a prompt that is empty, and for a text with half a character in it.
+    Start tokens are there once, also where the text had them already. End tokens are left out: a prompt is there to be
+    continued.
     """
-    if isinstance(prompt, str):
-        if not prompt.strip():
-            raise SettingError("the prompt is empty: give some text")
-        return _whole(prompt)
-    if isinstance(prompt, np.ndarray):
-        prompt = prompt.tolist()
-    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray | memoryview):
-        raise SettingError(
-            f"a prompt is a string, a list of chat messages or a list of token ids, not {type(prompt).__name__}"
-        )
-    if not prompt:
-        raise SettingError("the prompt is empty: give at least one message or token id")
-    if isinstance(prompt[0], Mapping):
-        return [_message(message) for message in prompt]
-    for token in prompt:
-        if not isinstance(token, Integral) or isinstance(token, bool) or token < 0:
-            raise SettingError(f"the prompt's token ids must be whole numbers of at least 0 (got {token!r})")
-    return [int(token) for token in prompt]
+    plain, whole = list(plain), list(whole)
+    for start in range(len(whole) - len(plain) + 1):
+        if whole[start : start + len(plain)] == plain:
+            return plain if plain[:start] == whole[:start] else whole[: start + len(plain)]
+    return whole
 
 
-def begun_turn(messages: Sequence[Message]) -> str:
-    """How the assistant's turn begins, if the last of the messages says so; else nothing."""
-    return messages[-1]["content"].strip() if messages and messages[-1]["role"] == "assistant" else ""
+def around_turns(rendered: str) -> tuple[str, str]:
+    """What stands before the first and after the last of TURNS, once they are rendered; nothing if that is unclear."""
+    parts = rendered.split(_MARK)
+    return (parts[0].lstrip(), parts[2].lstrip()) if len(parts) == len(TURNS) + 1 else ("", "")
 
 
 def special_tokens(text: object) -> Mapping[str, int]:
@@ -209,32 +227,6 @@ async def completion_text(text: Text, tokens: Sequence[int], stop: Sequence[str 
     return trim_stop(await text.decode(tokens), [item for item in stop if isinstance(item, str)])
 
 
-def _message(message: object) -> Message:
-    """A chat message, its content as one text."""
-    if isinstance(message, Mapping):
-        content = message.get("content")
-        if isinstance(content, list) and content:
-            parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
-            texts = [part for part in parts if isinstance(part, str)]
-            if len(texts) < len(parts):
-                raise SettingError("a chat message may have parts of text alone: no images, audio or files")
-            content = "".join(texts)
-        if isinstance(message.get("role"), str) and isinstance(content, str):
-            return {**message, "content": _whole(content)}
-    raise SettingError(f"a chat message needs a role and a content that are strings (got {message!r})")
-
-
-def _whole(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise SettingError(
-            f"character {error.start + 1} of the prompt is half a character (a lone surrogate, or no UTF-8): give the "
-            "text as UTF-8"
-        ) from None
-    return text
-
-
 def _conversation(text: Text, messages: Sequence[Message], chat: bool | None, system: str | None) -> Sequence[Message]:
     if chat is False:
         raise SettingError("messages need the chat template: leave out --raw (chat=False), or give a string")
@@ -244,7 +236,7 @@ def _conversation(text: Text, messages: Sequence[Message], chat: bool | None, sy
         return messages
     if any(message["role"] == "system" for message in messages):
         raise SettingError("system: the messages already have a system message; give one or the other")
-    return [{"role": "system", "content": system}, *messages]
+    return [{"role": "system", "content": check_system(system)}, *messages]
 
 
 def _not_empty(ids: list[int]) -> list[int]:

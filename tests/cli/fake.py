@@ -28,8 +28,11 @@ class LetterText:
     def ids(self, text: str) -> list[int]:
         return [LETTERS.index(letter) for letter in text if letter in LETTERS]
 
-    async def encode_chat(self, messages: Sequence[object]) -> list[int]:
+    async def encode_chat(self, messages: Sequence[object], template_args: object = None) -> list[int]:
         raise AssertionError("there is no template")
+
+    async def is_rendered(self, text: str) -> bool:
+        return False
 
     async def decode(self, tokens: Sequence[int]) -> str:
         return self.decode_now(tokens)

@@ -62,6 +62,46 @@ def test_settings_are_as_published_unless_given(engine, capsys, tmp_path):
     assert "\nProblem:" in cell["settings"]["stop"]
 
 
+class ThinkingText(fake.LetterText):
+    has_chat_template = True
+
+    async def encode_chat(self, messages, template_args=None):
+        return self.ids(f"{'b' if (template_args or {}).get('think') is False else 'a'}c")
+
+
+def test_other_template_args_are_another_cell(capsys, tmp_path, monkeypatch):
+    class Engine(fake.FakeEngine):
+        letters = ThinkingText()
+
+    asked = []
+
+    async def extend(self, request, keep_going=None):
+        asked.append(int(request.context[0]))
+        return await fake.FakeEngine.extend(self, request, keep_going)
+
+    monkeypatch.setattr(Engine, "extend", extend)
+    monkeypatch.setattr(powercut, "load", lambda *_, **__: Engine())
+    command = ["arithmetic", "--limit", "2", "--sampler", "standard", *SHORT[:2], "--quiet", "--out", str(tmp_path)]
+    for args, first in (((), 1), (("think=false",), 2), (("think=true", "n=1"), 1)):
+        asked.clear()
+        flags = [word for arg in args for word in ("--template-arg", arg)]
+        for drawn in ([first, first], []):  # the second time nothing is drawn
+            assert run(capsys, *command, *flags)[0] == 0
+            assert asked == drawn
+            asked.clear()
+    found = [cell.get("template_args") for cell in cells(tmp_path).values()]
+    assert sorted(map(str, found)) == ["None", "{'think': False}", "{'think': True, 'n': 1}"]
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 0
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert 'template args={"think": false}' in page
+    capsys.readouterr()
+    # where the template is not used they would do nothing
+    assert run(capsys, *command, "--style", "base", "--template-arg", "think=false")[::2] == (
+        2,
+        "error: template_args: style base puts arithmetic into no chat template; leave them out\n",
+    )
+
+
 def test_several_models_and_a_data_file(engine, capsys, tmp_path):
     data = tmp_path / "own.jsonl"
     data.write_text(

@@ -1,6 +1,7 @@
 """The whole way: ``powercut sample`` with a tiny transformer from a local folder."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,6 +64,29 @@ def test_chat_raw_and_system_prompts_differ(run):
     chat, raw, system = tokens(), tokens("--raw"), tokens("--system", "be brief")
     assert tokens("--chat") == chat
     assert len({tuple(chat), tuple(raw), tuple(system)}) == 3
+
+
+def test_template_args_reach_the_template_and_the_record(run, folder, tmp_path, capsys):
+    other = tmp_path / "thinking"
+    shutil.copytree(folder, other)
+    template = (other / "chat_template.jinja").read_text()
+    (other / "chat_template.jinja").write_text("{% if think == false %}<|system|>brief<|end|>{% endif %}" + template)
+
+    def draw(*arguments):
+        result = json.loads(run("hello", "--json", "--model", str(other), *arguments)[1])
+        return result["tokens"], result["template_args"]
+
+    plain, none = draw()
+    assert none is None
+    assert draw("--template-arg", "think=false") == (draw("--system", "brief")[0], {"think": False})
+    assert draw("--template-arg", "think=true") == (plain, {"think": True})
+    code, out, err = run("hello", "--model", str(other), "--template-arg", "thnk=false")
+    assert (code, out) == (2, "")
+    assert err.endswith(": the chat template has no variable thnk (did you mean think?); it has think\n")
+    assert err.count("\n") == 1
+    checks = ["verify", "hello", "--chat", "--draws", "100", "--model", str(other), *SIZES]
+    assert main([*checks, "--template-arg", "thnk=false"]) == 2
+    assert "no variable thnk" in capsys.readouterr().err
 
 
 def test_a_stop_string_is_not_shown(run):

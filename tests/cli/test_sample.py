@@ -7,6 +7,7 @@ import math
 import pytest
 
 from powercut.cli import main
+from powercut.cli.options import template_args
 from powercut.errors import SettingError
 from powercut.samplers import SAMPLERS
 from tests.cli import fake
@@ -428,6 +429,58 @@ def test_a_prompt_that_the_engine_cannot_take_is_named_and_may_be_skipped(engine
     assert code == 2
     assert {r["prompt_index"] for r in lines(out)} == {0, 2}
     assert err == f"skipped: {file}:2: the prompt is too long: shorten it\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("enable_thinking=false", False),
+        ("a=", ""),
+        ("a=x=y", "x=y"),
+        ("a=1", 1),
+        ("a=01", "01"),
+        ('a="1"', "1"),
+        ("a=no", "no"),
+        ("a=null", None),
+        ('a={"b": [1.5]}', {"b": [1.5]}),
+        ("a=NaN", "NaN"),
+        ("a=-Infinity", "-Infinity"),
+        ("a=1e999", "1e999"),
+        ("a=" + "9" * 5000, "9" * 5000),
+        ("a=" + "[" * 10**5, "[" * 10**5),
+    ],
+)
+def test_a_template_arg_is_json_or_a_text(written, read):
+    assert list(template_args([written]).values()) == [read]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["think"], "--template-arg must be NAME=VALUE, such as enable_thinking=false (got 'think')"),
+        (["=false"], "must be NAME=VALUE"),
+        ([""], "must be NAME=VALUE"),
+        (["a=1", "a=2"], "--template-arg a is given twice"),
+        (["messages=x"], "'messages' is no variable of yours to set"),
+        (["a b=x"], "'a b' is no variable of yours to set"),
+        (["a=\udcff"], "character 2 of template_args: a is half a character"),
+        (["a=1", "--raw"], "a raw prompt goes through no chat template"),
+    ],
+)
+@pytest.mark.parametrize("command", ["sample", "verify"])
+def test_template_args_that_cannot_be(no_engine, capsys, command, arguments, part):
+    words = [word for each in arguments for word in ([each] if each == "--raw" else ["--template-arg", each])]
+    chat = ["--chat"] if command == "verify" and "--raw" not in words else []
+    assert main([command, "a", *chat, *words]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert part in err
+
+
+def test_template_args_without_a_template(engine, capsys):
+    code, out, err = run(capsys, "a", "--template-arg", "think=false", *SHORT)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "goes through no chat template" in err
 
 
 def test_an_argument_that_is_no_utf_8_is_refused(no_engine, capsys):

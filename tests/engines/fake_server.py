@@ -295,9 +295,12 @@ class _Handler(BaseHTTPRequestHandler):
         if "messages" in body:
             turn = {key: body.get(key, False) for key in ("add_generation_prompt", "continue_final_message")}
             turn = {"add_generation_prompt": True} if llama else turn
-            rendered = tokenizer.apply_chat_template(body["messages"], tokenize=False, **turn)
-            return {"prompt": rendered} if llama else {"tokens": tokenizer.encode(rendered)}
-        return {"tokens": tokenizer.encode(body["content" if llama else "prompt"])}
+            variables = body.get("chat_template_kwargs", {})
+            rendered = tokenizer.apply_chat_template(body["messages"], tokenize=False, **turn, **variables)
+            return {"prompt": rendered} if llama else {"tokens": tokenizer.encode(rendered, add_special_tokens=False)}
+        special = body.get("add_special" if llama else "add_special_tokens", True)
+        text = body["content" if llama else "prompt"]
+        return {"tokens": tokenizer.encode(text, add_special_tokens=special)}
 
 
 def read(kind, body):

@@ -6,14 +6,15 @@ import threading
 
 import numpy as np
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 import powercut as pc
 from powercut.engines.http.server_text import _difference
 from powercut.study.exact import EOS
-from powercut.text import TokenizerText
+from powercut.text import TokenizerText, encode_prompt
 from tests.engines.fake_server import FakeServer
 from tests.engines.http_tools import ask, load, now, rejected
-from tests.tiny import tiny_tokenizer
+from tests.tiny import TEMPLATE, tiny_tokenizer
 
 
 def text_model(context):
@@ -36,6 +37,93 @@ def test_text_by_the_servers_endpoints(kind):
         [c] = pc.sample(engine, pc.Standard(top_k=4, max_new_tokens=40), ["go"])
         assert c.finished
         assert set(c.text) == {"h"}  # the stop token, once seen, is left out
+
+
+def starting(single):
+    """The tiny tokenizer with special tokens of its own around a text."""
+    tokenizer = tiny_tokenizer()
+    special = [(name, tokenizer.convert_tokens_to_ids(name)) for name in ("<|system|>", "<|end|>")]
+    tokenizer.chat_template = f"{'<|system|>' if single.startswith('<') else ''}{TEMPLATE}"
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=special)
+    return tokenizer
+
+
+@pytest.mark.parametrize("kind", ["completions", "llama"])
+@pytest.mark.parametrize("single", ["$A", "<|system|> $A", "<|system|> $A <|end|>", "$A <|end|>"])
+def test_a_raw_prompt_starts_once_and_does_not_end(kind, single, tmp_path):
+    with FakeServer(text_model, kind=kind, tokenizer=starting(single)) as server:
+        served = load(server).text
+        here = load(server, tokenizer=folder_of(starting(single), tmp_path)).text
+        for text in ("a", "<|system|>a", "<|system|>a<|end|>"):
+            ids = now(served.encode(text))
+            assert ids == now(here.encode(text))
+            starts = single.startswith("<|system|>") or text.startswith("<|system|>")
+            assert tiny_tokenizer().decode(ids).count("<|system|>") == starts
+            assert (ids[-1] == EOS) == text.endswith("<|end|>")
+
+
+THINKING = "{% if think is defined and not think %}<|system|>be brief<|end|>{% endif %}"
+
+
+@pytest.mark.parametrize("kind", ["completions", "llama"])
+def test_variables_of_the_servers_template(kind, caplog):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = THINKING + TEMPLATE
+    asked = [{"role": "user", "content": "hi"}]
+    with FakeServer(text_model, kind=kind, tokenizer=tokenizer) as server:
+        text = load(server).text
+        assert tokenizer.decode(now(text.encode_chat(asked))) == "<|user|>hi<|end|><|assistant|>"
+        brief = now(text.encode_chat(asked, {"think": False}))
+        assert tokenizer.decode(brief) == "<|system|>be brief<|end|><|user|>hi<|end|><|assistant|>"
+        assert not caplog.messages
+        for _ in range(2):
+            assert now(text.encode_chat(asked, {"think": False, "thnk": 1})) == brief
+        assert caplog.messages == ["template_args: thnk changes nothing in the first prompt: check its name"]
+
+
+@pytest.mark.parametrize("kind", ["completions", "generate", "llama"])
+def test_the_servers_template_is_known_by_its_marks(kind):
+    with FakeServer(text_model, kind=kind, tokenizer=tiny_tokenizer()) as server:
+        engine = load(server)
+        assert engine.text.turn_end == {EOS}
+        assert EOS in engine.stop_tokens
+        rendered = "<|user|>hi<|end|><|assistant|>"
+        with pytest.warns(UserWarning, match="in the chat template's form already"):
+            assert now(encode_prompt(engine.text, rendered)) == tiny_tokenizer().encode(rendered)
+        assert tiny_tokenizer().decode(now(encode_prompt(engine.text, "hi"))) == rendered
+
+
+def test_a_template_without_marks_has_no_turn_end():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
+    with FakeServer(text_model, tokenizer=tokenizer) as server:
+        text = load(server).text
+        assert not text.turn_end
+        assert now(text.is_rendered("user: hi"))
+        assert not now(text.is_rendered("hi"))
+
+
+def test_a_beginning_that_is_part_of_a_mark_is_not_cut_there():
+    """llama-server may close the turn: "end" is then the prompt's last text in <|end|>."""
+    with FakeServer(text_model, kind="llama", tokenizer=tiny_tokenizer()) as server:
+        text = load(server).text
+        begun = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "end"}]
+        assert tiny_tokenizer().decode(now(text.encode_chat(begun))) == "<|user|>hi<|end|><|assistant|>end"
+
+
+def test_a_server_that_renders_no_chat_says_so(caplog):
+    """SGLang, and a model without a template: a string is taken raw, and what needs the template is refused."""
+    with FakeServer(text_model, kind="sglang", tokenizer=tiny_tokenizer()) as server:
+        data = b'{"error": {"message": "field required: prompt"}}'
+        refusal = f"HTTP/1.1 400 X\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
+        server.instead = lambda path, body: refusal if path == "/tokenize" and "messages" in body else None
+        text = load(server).text
+        assert not text.has_chat_template
+        [note] = caplog.messages
+        assert "puts no prompt into a chat template (field required: prompt): they are taken raw" in note
+        assert now(encode_prompt(text, "hi")) == tiny_tokenizer().encode("hi")
+        with pytest.raises(pc.SettingError, match=r"template_args: .*no chat template"):
+            now(encode_prompt(text, "hi", template_args={"think": False}))
 
 
 def test_text_by_a_tokenizer_here(tmp_path):
@@ -101,7 +189,7 @@ def test_two_rare_words_exchanged(tmp_path):
         def encode(self, text, **_):
             pieces, ids = re.split("( republic| monarchy)", text), []
             for piece in pieces:
-                ids += [self.ids[piece]] if piece in self.ids else tiny_tokenizer().encode(piece)
+                ids += [self.ids[piece]] if piece in self.ids else tiny_tokenizer().encode(piece, **_)
             return ids
 
     swapped = {" republic": 261, " monarchy": 260}

@@ -34,7 +34,7 @@ class ChatText(LetterText):
 
     has_chat_template = True
 
-    async def encode_chat(self, messages):
+    async def encode_chat(self, messages, template_args=None):
         return self.ids("".join({"system": "a", "user": "b", "assistant": "c"}[m["role"]] for m in messages))
 
 
@@ -105,6 +105,21 @@ def test_all_connections_that_the_engine_can_use_are_used(tmp_path):
     assert run(TASK, tmp_path, model=asked).status == "success"
     chosen = get_model("powercut/fake", engine=FakeEngine(), memoize=False, config=GenerateConfig(max_connections=3))
     assert chosen.config.max_connections == 3
+
+
+@pytest.mark.parametrize("given", [{"think": False}, '{"think": false}'])
+def test_template_args(given, monkeypatch):
+    asked = []
+
+    async def encode_chat(self, messages, template_args=None):
+        asked.append(template_args)
+        return self.ids("ab")
+
+    monkeypatch.setattr(ChatText, "encode_chat", encode_chat)
+    output = ask(model(ChatEngine(), template_args=given))
+    assert asked == [output.metadata["template_args"]] == [{"think": False}]
+    with pytest.raises(SettingError, match="goes through no chat template"):
+        model(ChatEngine(), template_args=given, chat=False)
 
 
 def test_calls_may_change_settings():

@@ -16,7 +16,7 @@ SHORT = {"max_new_tokens": 6, "blocks": 2, "steps": 2}
 class ChatText(LetterText):
     has_chat_template = True
 
-    async def encode_chat(self, messages):
+    async def encode_chat(self, messages, template_args=None):
         return self.ids("".join(message["content"] for message in messages))
 
 
@@ -57,6 +57,24 @@ def test_chats_go_through_the_template_of_the_model():
     assert json.loads(chat)["powercut chat"][1] == {"role": "user", "content": "cd"}
     raw = adapter.PowercutLM(engine=FakeEngine(), **SHORT)
     assert ask(lm, chat) == ask(raw, "abcd")
+
+
+@pytest.mark.parametrize("given", [{"think": False}, '{"think": false}'])
+def test_template_args(given, monkeypatch):
+    asked = []
+
+    async def encode_chat(self, messages, template_args=None):
+        asked.append(template_args)
+        return self.ids("ab")
+
+    monkeypatch.setattr(ChatText, "encode_chat", encode_chat)
+    lm = adapter.PowercutLM(engine=ChatEngine(), template_args=given, **SHORT)
+    assert ask(lm, lm.apply_chat_template([{"role": "user", "content": "ab"}])) != [""]
+    assert asked == [{"think": False}]
+    with pytest.raises(pc.SettingError, match="goes through no chat template"):
+        ask(lm, "ab")
+    with pytest.raises(pc.SettingError, match="give a dictionary"):
+        adapter.PowercutLM(engine=ChatEngine(), template_args="think", **SHORT)
 
 
 def test_a_failure_is_logged_and_costs_no_other(caplog):

@@ -39,8 +39,11 @@ class Digits:
     async def encode(self, text):
         return [int(letter) for letter in text]
 
-    async def encode_chat(self, messages):
+    async def encode_chat(self, messages, template_args=None):
         raise AssertionError("there is no template")
+
+    async def is_rendered(self, text):
+        return False
 
     async def decode(self, tokens):
         return "".join(".123456789"[token] for token in tokens)

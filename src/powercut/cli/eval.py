@@ -14,22 +14,19 @@ from rich.console import Console
 from powercut.cli.load_engine import load_engine
 from powercut.cli.options import (
     DEFAULT_SAMPLER,
-    ContextFlag,
-    DeviceFlag,
-    DtypeFlag,
-    ServedModelFlag,
-    SlotsFlag,
-    TokenizerFlag,
+    TemplateArgFlag,
     flag,
-    given,
+    split_flags,
+    template_args,
     unescaped,
-    with_repeated_setting_flags,
+    with_engine_and_repeated_setting_flags,
 )
 from powercut.cli.output import say
 from powercut.errors import SettingError
 from powercut.evals.styles import STYLES
 from powercut.evals.tasks import TASKS
 from powercut.models.converting import DEFAULT_MODEL
+from powercut.prompt import check_template_args
 from powercut.samplers import SAMPLERS
 
 if TYPE_CHECKING:
@@ -41,7 +38,7 @@ _MOST = 100_000
 """Seeds, problems, completions at once: each is held in memory."""
 
 
-@with_repeated_setting_flags
+@with_engine_and_repeated_setting_flags
 def evaluate(
     tasks: Annotated[
         list[str],
@@ -77,6 +74,7 @@ def evaluate(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    template_arg: TemplateArgFlag = None,
     concurrency: Annotated[
         int | None,
         typer.Option(help="Completions at once; as many as keep the engine full if not given.", rich_help_panel=_RUN),
@@ -98,13 +96,7 @@ def evaluate(
             rich_help_panel="Model",
         ),
     ] = None,
-    device: DeviceFlag = None,
-    dtype: DtypeFlag = None,
-    slots: SlotsFlag = None,
-    context_length: ContextFlag = None,
-    tokenizer: TokenizerFlag = None,
-    served_model: ServedModelFlag = None,
-    **settings: Any,
+    **flags: Any,
 ) -> None:
     """Evaluate samplers on benchmarks.
 
@@ -135,7 +127,8 @@ def evaluate(
             bound = "at least 1" if value < 1 else f"at most {_MOST:,}"
             raise SettingError(f"{flag(option)} must be {bound} (got {value})")
     names = list(dict.fromkeys(sampler or [DEFAULT_SAMPLER]))
-    values = given(**settings)
+    options, values = split_flags(flags)
+    args = check_template_args(template_args(template_arg))
     if "stop" in values:
         values["stop"] = [unescaped(values["stop"])]  # several stops are one setting
     local = LocalSandbox() if allow_unsafe_local else None
@@ -145,14 +138,6 @@ def evaluate(
         len(bench.problems) * seeds * each.sampler.width for bench, several in chosen.items() for each in several
     )
     console = Console(stderr=True, quiet=quiet, highlight=False)
-    options = given(
-        device=device,
-        dtype=dtype,
-        slots=slots,
-        context_length=context_length,
-        tokenizer=tokenizer,
-        model=served_model,
-    )
     results: dict[Cell, list[Result]] = {}
     with RunFolder(out) as folder:
         facts = provenance(["powercut", *sys.argv[1:]])
@@ -164,7 +149,9 @@ def evaluate(
             try:
                 facts = replace(facts, engines={**(facts.engines or {}), name: engine.describe()})
                 folder.record(facts)
-                cells = make_cells(chosen, name, engine, style=style, seeds=seeds, dtype=dtype)
+                cells = make_cells(
+                    chosen, name, engine, style=style, seeds=seeds, dtype=options.get("dtype"), template_args=args
+                )
                 progress = EvalProgress(console, engine.usage)
                 harness = Harness(engine, folder, cells, progress.observe, concurrency)
                 progress.start(harness.results())

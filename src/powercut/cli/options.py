@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import typer
 
+from powercut.errors import SettingError
 from powercut.samplers import SAMPLERS, Sampler, named, settings
 
 DEFAULT_SAMPLER = "entropy-cut"
@@ -24,27 +27,35 @@ ModelFlag = Annotated[
         rich_help_panel=_MODEL_PANEL,
     ),
 ]
-DeviceFlag = Annotated[
-    str | None, typer.Option(help="Where to run it: cpu, cuda, cuda:1, ...", rich_help_panel=_MODEL_PANEL)
-]
-DtypeFlag = Annotated[
-    str | None, typer.Option(help="float32, bfloat16, float16 or float64.", rich_help_panel=_MODEL_PANEL)
-]
-SlotsFlag = Annotated[int | None, typer.Option(help="Completions decoded at once.", rich_help_panel=_MODEL_PANEL)]
-ContextFlag = Annotated[
-    int | None, typer.Option(help="Longest prompt and completion together, in tokens.", rich_help_panel=_MODEL_PANEL)
-]
-TokenizerFlag = Annotated[
-    str | None,
+TemplateArgFlag = Annotated[
+    list[str] | None,
     typer.Option(
-        help="For a server: the folder or hub name of its model's tokenizer. "
-        "Default: the server's own, from its folder if that is here.",
-        rich_help_panel=_MODEL_PANEL,
+        "--template-arg",
+        metavar="NAME=VALUE",
+        help="A variable of the chat template, such as enable_thinking=false; may be given several times. VALUE is "
+        "JSON, or a text.",
+        show_default=False,
+        rich_help_panel="Prompts",
     ),
 ]
-ServedModelFlag = Annotated[
-    str | None, typer.Option(help="For a server: which of its models.", rich_help_panel=_MODEL_PANEL)
-]
+
+_ENGINE_FLAGS: dict[str, tuple[type, str, str]] = {
+    "device": (str, "--device", "Where to run it: cpu, cuda, cuda:1, ..."),
+    "dtype": (str, "--dtype", "float32, bfloat16, float16 or float64."),
+    "slots": (int, "--slots", "Completions decoded at once."),
+    "context_length": (int, "--context-length", "Longest prompt and completion together, in tokens."),
+    "tokenizer": (
+        str,
+        "--tokenizer",
+        "For a server: the folder or hub name of its model's tokenizer. "
+        "Default: the server's own, from its folder if that is here.",
+    ),
+    "served_model": (str, "--served-model", "For a server: which of its models."),
+}
+"""Flags of every command that loads a model: type, spelling, help."""
+
+_OPTIONS = {"served_model": "model"}
+"""What ``powercut.load`` calls the flags of another name."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -62,31 +73,84 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def with_setting_flags(command: Command, *, several: bool = False) -> Command:
-    """Give ``command``, in place of its ``**settings``, one flag for each setting of any sampler.
+def with_engine_flags(command: Command) -> Command:
+    """Give ``command``, in place of its ``**flags``, those of the engine."""
+    return _with_flags(command, _engine_flags())
 
-    With ``several`` each may be given several times, and its values come in a list. A flag that the command declares
-    itself stays as it is.
+
+def with_engine_and_setting_flags(command: Command, *, several: bool = False) -> Command:
+    """Give ``command``, in place of its ``**flags``, those of the engine and one for each setting of any sampler.
+
+    With ``several`` each setting may be given several times, and its values come in a list.
     """
+    return _with_flags(command, _engine_flags() | _setting_flags(several))
+
+
+def with_engine_and_repeated_setting_flags(command: Command) -> Command:
+    """``with_engine_and_setting_flags``, each setting of which may be given several times."""
+    return with_engine_and_setting_flags(command, several=True)
+
+
+def split_flags(flags: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was given of ``**flags``: options of the engine, as ``powercut.load`` takes them, and sampler settings."""
+    engine = {_OPTIONS.get(name, name): flags[name] for name in _ENGINE_FLAGS if name in flags}
+    return given(**engine), given(**{name: value for name, value in flags.items() if name not in _ENGINE_FLAGS})
+
+
+def template_args(written: Iterable[str] | None) -> dict[str, Any]:
+    """The chat template's variables from NAME=VALUE: values are JSON where they are that, else texts.
+
+    Raises SettingError for what has no name, or one that is there twice.
+    """
+    found: dict[str, Any] = {}
+    for each in written or ():
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise SettingError(f"--template-arg must be NAME=VALUE, such as enable_thinking=false (got {each!r})")
+        if name in found:
+            raise SettingError(f"--template-arg {name} is given twice: give one value")
+        found[name] = value
+        with suppress(ValueError, RecursionError):
+            read = json.loads(value, parse_constant=_refuse)
+            json.dumps(read, allow_nan=False)  # nor a number that is infinite here
+            found[name] = read
+    return found
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _with_flags(command: Command, flags: Mapping[str, Any]) -> Command:
+    """A flag that the command declares itself stays as it is."""
     signature = inspect.signature(command, eval_str=True)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    flags = []
-    listed: Any = list
-    for name, owners in _by_panel():
-        if name not in signature.parameters:
-            hint, *options = get_args(_annotation(name, owners))
-            one = settings.members(hint)[0]  # the other is None
-            if several and typing.get_origin(one) is not list:
-                hint = listed[one] | None
-            annotation = Annotated[hint, *options]  # type: ignore[valid-type]
-            flags.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
-    command.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in flags.items()
+        if name not in signature.parameters
+    ]
+    command.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
     return command
 
 
-def with_repeated_setting_flags(command: Command) -> Command:
-    """``with_setting_flags``, each of which may be given several times."""
-    return with_setting_flags(command, several=True)
+def _engine_flags() -> dict[str, Any]:
+    return {
+        name: Annotated[kind | None, typer.Option(spelt, help=text, rich_help_panel=_MODEL_PANEL)]
+        for name, (kind, spelt, text) in _ENGINE_FLAGS.items()
+    }
+
+
+def _setting_flags(several: bool) -> dict[str, Any]:
+    flags: dict[str, Any] = {}
+    listed: Any = list
+    for name, owners in _by_panel():
+        hint, *options = get_args(_annotation(name, owners))
+        one = settings.members(hint)[0]  # the other is None
+        if several and typing.get_origin(one) is not list:
+            hint = listed[one] | None
+        flags[name] = Annotated[hint, *options]
+    return flags
 
 
 def sampler_from_flags(name: str, options: Mapping[str, Any]) -> Sampler:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from powercut.errors import SettingError
-from powercut.text import Prompt, check_prompt
+from powercut.prompt import Prompt, check_prompt
 
 _FIELDS = ("prompt", "messages", "tokens")
 

@@ -13,16 +13,12 @@ from rich.console import Console
 from powercut.cli.load_engine import load_engine
 from powercut.cli.options import (
     DEFAULT_SAMPLER,
-    ContextFlag,
-    DeviceFlag,
-    DtypeFlag,
     ModelFlag,
-    ServedModelFlag,
-    SlotsFlag,
-    TokenizerFlag,
-    given,
+    TemplateArgFlag,
     sampler_from_flags,
-    with_setting_flags,
+    split_flags,
+    template_args,
+    with_engine_and_setting_flags,
 )
 from powercut.cli.output import OutFile, say, to_stdout
 from powercut.cli.prompts import read_prompts
@@ -35,7 +31,7 @@ from powercut.samplers.settings import check_number
 _PROMPTS, _OUTPUT = "Prompts", "Output"
 
 
-@with_setting_flags
+@with_engine_and_setting_flags
 def sample(
     prompt: Annotated[str | None, typer.Argument(help="What to complete.", show_default=False)] = None,
     sampler: Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLERS)}.")] = DEFAULT_SAMPLER,
@@ -78,6 +74,7 @@ def sample(
         ),
     ] = None,
     system: Annotated[str | None, typer.Option(help="The system message.", rich_help_panel=_PROMPTS)] = None,
+    template_arg: TemplateArgFlag = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -102,13 +99,7 @@ def sample(
         bool, typer.Option("--quiet", "-q", help="No progress and no figures on stderr.", rich_help_panel=_OUTPUT)
     ] = False,
     model: ModelFlag = None,
-    device: DeviceFlag = None,
-    dtype: DtypeFlag = None,
-    slots: SlotsFlag = None,
-    context_length: ContextFlag = None,
-    tokenizer: TokenizerFlag = None,
-    served_model: ServedModelFlag = None,
-    **settings: Any,
+    **flags: Any,
 ) -> None:
     """Sample completions of one or more prompts.
 
@@ -121,6 +112,7 @@ def sample(
 
         powercut sample --file prompts.jsonl -n 4 --alpha 4 --max-new-tokens 256 --json > completions.jsonl
     """
+    engine_options, settings = split_flags(flags)
     built = sampler_from_flags(sampler, settings)
     asked = read_prompts(prompt, file, (lambda why: say(f"skipped: {why}")) if skip_bad else None)
     for name, value, least in (("-n", count, 1), ("--seed", seed, 0)):
@@ -130,6 +122,7 @@ def sample(
         seed=seed,
         chat=chat,
         system=system,
+        template_args=template_args(template_arg),
         concurrency=concurrency,
         max_total_tokens=max_total_tokens,
         match=None if match is None else spent_on(read_completions(match)),
@@ -151,14 +144,6 @@ def sample(
             write_trace=trace.write if trace else None,
         )
         try:
-            engine_options = given(
-                device=device,
-                dtype=dtype,
-                slots=slots,
-                context_length=context_length,
-                tokenizer=tokenizer,
-                model=served_model,
-            )
             engine = load_engine(console, model, engine_options, job.total * built.width)
             asyncio.run(session.run(engine))
         except KeyboardInterrupt:

@@ -74,6 +74,7 @@ class Session:
                 seed=job.options.seed,
                 model=engine.name,
                 meta=job.asked[place[0]].meta,
+                template_args=job.options.template_args,
             )
             if trace is not None:
                 trace.completion(completed)

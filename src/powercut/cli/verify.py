@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from powercut.cli.load_engine import load_engine
 from powercut.cli.options import (
-    ContextFlag,
-    DeviceFlag,
-    DtypeFlag,
     ModelFlag,
-    ServedModelFlag,
-    SlotsFlag,
-    TokenizerFlag,
-    given,
+    TemplateArgFlag,
+    split_flags,
+    template_args,
+    with_engine_flags,
 )
 from powercut.cli.output import to_stdout
 from powercut.engines.protocol import Engine
+from powercut.prompt import check_prompt, check_template_args
 from powercut.samplers.settings import check_number
+from powercut.text import Text, encode_prompt
 
 PROMPT = "There are many things that I like. The first of them is"
 
 
+@with_engine_flags
 def verify(
     prompt: Annotated[str, typer.Argument(help="What the checks complete.")] = PROMPT,
     draws: Annotated[int, typer.Option(help="Draws of the checks that compare laws.")] = 400,
@@ -33,13 +35,12 @@ def verify(
     tolerance: Annotated[
         float, typer.Option(help="Nats by which rounding may move a log-probability; more for 16-bit weights.")
     ] = 0.02,
+    chat: Annotated[
+        bool, typer.Option("--chat/--raw", help="Put the prompt into the model's chat template, or take it as it is.")
+    ] = False,
+    template_arg: TemplateArgFlag = None,
     model: ModelFlag = None,
-    device: DeviceFlag = None,
-    dtype: DtypeFlag = None,
-    slots: SlotsFlag = None,
-    context_length: ContextFlag = None,
-    tokenizer: TokenizerFlag = None,
-    served_model: ServedModelFlag = None,
+    **flags: Any,
 ) -> None:
     """Check that the law is right on a model and engine: one line a check, exit 1 if one fails.
 
@@ -56,28 +57,27 @@ def verify(
     check_number("--seed", seed, 0, whole=True, counts=False)
     check_number("--tolerance", tolerance, 0)
     console = Console(stderr=True, highlight=False)
-    options = given(
-        device=device,
-        dtype=dtype,
-        slots=slots,
-        context_length=context_length,
-        tokenizer=tokenizer,
-        model=served_model,
+    encode = partial(
+        encode_prompt,
+        prompt=check_prompt(prompt),
+        chat=chat,
+        template_args=check_template_args(template_args(template_arg), chat),
     )
-    engine = load_engine(console, model, options, draws)
-    failed = asyncio.run(_run(engine, prompt, draws, seed, tolerance))
+    engine = load_engine(console, model, split_flags(flags)[0], draws)
+    failed = asyncio.run(_run(engine, encode, draws, seed, tolerance))
     if failed:
         raise typer.Exit(1)
 
 
-async def _run(engine: Engine, prompt: str, draws: int, seed: int, tolerance: float) -> int:
+async def _run(
+    engine: Engine, encode: Callable[[Text | None], Awaitable[list[int]]], draws: int, seed: int, tolerance: float
+) -> int:
     """Print each check as it is done; returns how many failed."""
     import numpy as np
 
-    from powercut.text import encode_prompt
     from powercut.verify import verify as checks
 
-    tokens = np.array(await encode_prompt(engine.text, prompt, chat=False))
+    tokens = np.array(await encode(engine.text))
     failed = 0
     async for check in checks(engine, tokens, draws=draws, seed=seed, tolerance=tolerance):
         failed += not check.passed

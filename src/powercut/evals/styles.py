@@ -8,7 +8,7 @@ from typing import Literal
 
 from powercut.errors import SettingError, did_you_mean
 from powercut.evals.problem import LETTERS, Problem
-from powercut.text import Message
+from powercut.prompt import Message
 
 Kind = Literal["math", "choice", "code"]
 """What a problem asks for: something in a box, the letter of a choice, the rest of a function."""

@@ -7,15 +7,17 @@ once as not used, or refused. Fields that are not named here do not concern samp
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from powercut.errors import EngineError, SettingError
+from powercut.prompt import Message, TemplateArgs, check_prompt, check_template_args
 from powercut.samplers import Sampler
 from powercut.samplers.named import build_sampler
-from powercut.text import Message, check_prompt
 from powercut.trace import Completion
 
 logger = logging.getLogger(__name__)
@@ -105,6 +107,14 @@ def read_messages(messages: Iterable[Mapping[str, Any]]) -> list[Message]:
             content = [part for part in content if part.get("type") != "reasoning"]
         plain.append({"role": message["role"], "content": content})
     return cast(list[Message], check_prompt(plain))
+
+
+def read_template_args(given: Any, chat: bool | None = None) -> TemplateArgs | None:
+    """``template_args`` as a dictionary, from one or from its JSON; SettingError as ``check_template_args``."""
+    if isinstance(given, str):
+        with suppress(ValueError, RecursionError):
+            given = json.loads(given)
+    return check_template_args(given, chat)
 
 
 def _listed(stop: Any) -> Sequence[Any]:

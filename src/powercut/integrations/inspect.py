@@ -24,13 +24,14 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from powercut.engines import load
 from powercut.engines.protocol import Engine
 from powercut.errors import SettingError
-from powercut.integrations.foreign import SamplerFor, Seeds, answer, read_messages
+from powercut.integrations.foreign import SamplerFor, Seeds, answer, read_messages, read_template_args
+from powercut.prompt import Message, TemplateArgs
 from powercut.records import measures
 from powercut.run import asample
 from powercut.samplers import Sampler
 from powercut.samplers.named import split_options
 from powercut.strict_json import strict
-from powercut.text import Message, encode_prompt
+from powercut.text import encode_prompt
 from powercut.trace import Completion
 
 
@@ -40,7 +41,8 @@ class PowercutAPI(ModelAPI):
     ``model_name`` is what ``powercut.load`` takes (``smollm2``, a folder, ``vllm:NAME``, ``http://HOST:PORT/v1``); with
     ``base_url`` it is the name of the model at that server. ``engine`` is used in its place where it is given.
     ``sampler`` is a sampler's command-line name. ``chat`` None uses the model's chat template where it has one, False
-    joins the messages with empty lines. ``options`` are settings of the sampler, and options of the engine.
+    joins the messages with empty lines. ``template_args`` are variables of the template, as a dictionary or as JSON.
+    ``options`` are settings of the sampler, and options of the engine.
 
     A completion depends on the seed, on the messages and on how often they were asked before, so that epochs differ
     and a run can be repeated; the seed is Inspect's ``seed``, else ``seed`` here. ``max_tokens`` and ``stop_seqs`` are
@@ -62,6 +64,7 @@ class PowercutAPI(ModelAPI):
         engine: Engine | None = None,
         sampler: str = "entropy-cut",
         chat: bool | None = None,
+        template_args: TemplateArgs | str | None = None,
         seed: int = 0,
         **options: Any,
     ) -> None:
@@ -69,6 +72,7 @@ class PowercutAPI(ModelAPI):
         super().__init__(model_name, base_url, api_key, [], config)
         settings, options = split_options(options)
         self._chat, self._seed = chat, seed
+        self._template_args = read_template_args(template_args, chat)
         self._sampler_for = SamplerFor(sampler, settings, "with -M")  # before the model is loaded, which takes long
         self._loaded = engine is None
         if engine is None:
@@ -114,7 +118,9 @@ class PowercutAPI(ModelAPI):
             raise SettingError("powercut samples text and calls no tools: choose a task or a solver without tools")
         asked = config.model_dump(exclude_none=True)
         sampler = self._sampler_for.request(asked, config.extra_body)
-        prompt = await encode_prompt(self._text, self._prompt(input), chat=self._chat)
+        prompt = await encode_prompt(
+            self._text, self._prompt(input), chat=self._chat, template_args=self._template_args
+        )
         seed = self._seeds.next(prompt, self._seed if config.seed is None else config.seed)
         [completion] = await asample(self._engine, sampler, [prompt], seed=seed)
         return self._output(completion, sampler, seed, len(prompt))
@@ -128,6 +134,8 @@ class PowercutAPI(ModelAPI):
     def _output(self, completion: Completion, sampler: Sampler, seed: int, read: int) -> ModelOutput:
         kept = len(completion.tokens)
         drawn_with = {"sampler": self._sampler_for.name, "settings": asdict(sampler), "seed": seed}
+        if self._template_args is not None:
+            drawn_with["template_args"] = self._template_args
         stop_reason: StopReason = "stop" if completion.finished else "max_tokens"
         message = ChatMessageAssistant(content=answer(completion), model=self.model_name, source="generate")
         return ModelOutput(

@@ -14,11 +14,11 @@ from lm_eval.api.registry import register_model
 from powercut.engines import load
 from powercut.engines.protocol import Engine
 from powercut.errors import SettingError
-from powercut.integrations.foreign import SamplerFor, answer
+from powercut.integrations.foreign import SamplerFor, answer, read_template_args
+from powercut.prompt import Prompt, TemplateArgs
 from powercut.run import Failure, astream, run
 from powercut.samplers import Sampler
 from powercut.samplers.named import split_options
-from powercut.text import Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,8 @@ _CHAT = '{"powercut chat": '
 class PowercutLM(LM):  # type: ignore[misc]  # lm-eval has no types
     """Draws each answer with a powercut sampler.
 
-    ``pretrained`` is what ``powercut.load`` takes, ``options`` are settings of the sampler and options of the engine.
+    ``pretrained`` is what ``powercut.load`` takes, ``options`` are settings of the sampler and options of the engine;
+    ``template_args``, as a dictionary or as JSON, are variables of the chat template, for ``--apply_chat_template``.
     A task's stops are used, and its ``max_gen_toks`` unless ``max_new_tokens`` is given; its temperature is not: the
     sampler decides it. The same ``seed`` gives the same answers. An answer that fails is logged, and is empty.
     """
@@ -42,12 +43,14 @@ class PowercutLM(LM):  # type: ignore[misc]  # lm-eval has no types
         sampler: str = "entropy-cut",
         seed: int = 0,
         engine: Engine | None = None,
+        template_args: TemplateArgs | str | None = None,
         batch_size: Any = None,
         max_batch_size: Any = None,
         **options: Any,
     ) -> None:
         super().__init__()
         self._seed = seed
+        self._template_args = read_template_args(template_args)
         settings, others = split_options(options)
         self._length_is_given = "max_new_tokens" in settings
         # before the model is loaded, which takes long
@@ -68,7 +71,8 @@ class PowercutLM(LM):  # type: ignore[misc]  # lm-eval has no types
     async def _fill(self, answers: list[str], places: list[int], prompts: list[Prompt], sampler: Sampler) -> None:
         chat = False if isinstance(prompts[0], str) else None
         seed = self._seed * 1_000_003 + places[0]
-        async for outcome in astream(self._engine, sampler, prompts, seed=seed, chat=chat):
+        asked = astream(self._engine, sampler, prompts, seed=seed, chat=chat, template_args=self._template_args)
+        async for outcome in asked:
             place = places[outcome.prompt_index]
             try:
                 if isinstance(outcome, Failure):

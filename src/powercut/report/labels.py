@@ -59,7 +59,13 @@ def sortable(value: Any) -> tuple[int, float, str]:
 def traits(facts: CellFacts) -> dict[str, Any]:
     """What sets a cell apart from others of its task, model and sampler: its settings and what else it was run with."""
     data = None if facts.data is None else str(facts.data.get("sha256"))[:8]  # wherever the file lies
-    others = {"prompt_style": facts.prompt_style, "data": data, "dtype": facts.dtype, "matched": facts.matched}
+    others = {
+        "prompt_style": facts.prompt_style,
+        "template_args": facts.template_args,
+        "data": data,
+        "dtype": facts.dtype,
+        "matched": facts.matched,
+    }
     return {**facts.settings, **{name: value for name, value in others.items() if value is not None}}
 
 

@@ -169,8 +169,10 @@ def test_a_changed_setting_is_another_cell():
         Cell(benchmark(), "fake2", "entropy-cut", cell().settings, "base", 1).name,
         Cell(benchmark(), "fake", "entropy-cut", cell().settings, "chat", 1).name,
         Cell(benchmark(), "fake", "entropy-cut", cell().settings, "base", 1, dtype="float16").name,
+        Cell(benchmark(), "fake", "entropy-cut", cell().settings, "chat", 1, template_args={"think": False}).name,
+        Cell(benchmark(), "fake", "entropy-cut", cell().settings, "chat", 1, template_args={"think": True}).name,
     }
-    assert len(names) == 8
+    assert len(names) == 10
     assert cell(seeds=1).name == cell(benchmark("ab"), seeds=7).name
     assert cell().name.startswith("letters--fake--entropy-cut--")
     folder = Cell(benchmark(), "/models/a b/", "entropy-cut", cell().settings, "base", 1).name

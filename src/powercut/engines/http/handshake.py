@@ -121,7 +121,7 @@ async def _server(api: Api, card: Json, dialect: Dialect) -> Server:
     server = Server(api, model, str(card.get("root") or model), dialect)
     lengths = [card.get("max_model_len"), meta.get("n_ctx") if isinstance(meta, dict) else None]
     if dialect.hiding is not None:
-        shown = token_ids(await api.post("/tokenize", dialect.to_tokenize(model, _SHOWN)))
+        shown = token_ids(await api.post("/tokenize", dialect.to_tokenize(model, _SHOWN, True)))
         server.visible = shown[-1] if shown else None
     if dialect.about is not None:
         try:

@@ -116,10 +116,11 @@ class HttpEngine:
                 retry_for=retry_for,
                 backoff=backoff,
             )
-            engine.text = await find_text(servers, tokenizer, engine.ends, engine.patience)
-            if isinstance(engine.text, TokenizerText):
-                engine.stop_tokens |= engine.text.turn_end
-                engine.ends |= engine.text.turn_end
+            text = await find_text(servers, tokenizer, engine.ends, engine.patience)
+            if text is not None:
+                engine.text = text
+                engine.stop_tokens |= text.turn_end
+                engine.ends |= text.turn_end
             return engine
 
         return _run_apart(open_all())

@@ -168,6 +168,7 @@ class Harness:
             engine=self._engine,
             sampler=cell.sampler,
             chat=cell.bench.task.kind in STYLES[cell.style].chat,
+            template_args=cell.template_args,
             **settings,
         )
         model.model_args = {"sampler": cell.sampler, **cell.facts.settings}  # for the log: not the engine

@@ -17,6 +17,7 @@ from powercut.evals.problem import Problem
 from powercut.evals.runs.benchmarks import Benchmark
 from powercut.evals.runs.folder import Key
 from powercut.evals.styles import STYLES, choose_style
+from powercut.prompt import TemplateArgs
 from powercut.records import CellFacts
 from powercut.samplers import BEST_OF_N, SAMPLERS, Sampler
 from powercut.samplers.named import build_sampler, owners_of
@@ -72,7 +73,8 @@ class Cell:
     """Completions of one task by one model, drawn by one sampler with one variant of its settings.
 
     ``style`` is the name of the prompt style and ``seeds`` the number of completions of each problem. ``dtype`` is the
-    model's, where the user chose one. ``matched`` is the cell whose cost on each problem and seed best-of-n may spend.
+    model's and ``template_args`` are its chat template's, where the user chose them. ``matched`` is the cell whose cost
+    on each problem and seed best-of-n may spend.
     """
 
     bench: Benchmark
@@ -82,6 +84,7 @@ class Cell:
     style: str
     seeds: int
     dtype: str | None = None
+    template_args: TemplateArgs | None = None
     matched: Cell | None = None
 
     @cached_property
@@ -103,6 +106,7 @@ class Cell:
             seeds=tuple(range(self.seeds)),
             data=self.bench.data,
             prompt_style=self.style,
+            template_args=self.template_args,
             dtype=self.dtype,
             matched=None if self.matched is None else self.matched.name,
         )
@@ -122,10 +126,9 @@ class Cell:
             "data": facts.data and {"sha256": facts.data["sha256"]},  # wherever the file lies
             "prompt_style": facts.prompt_style,
         }
-        if facts.dtype is not None:
-            own["dtype"] = facts.dtype
-        if facts.matched is not None:
-            own["matched"] = facts.matched
+        for name in ("dtype", "template_args", "matched"):
+            if (value := getattr(facts, name)) is not None:
+                own[name] = value
         digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
         model = re.sub(r"[^\w.-]+", "-", self.model.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "model"
         model = model.encode()[:_LONGEST_MODEL].decode(errors="ignore")
@@ -151,11 +154,15 @@ def make_cells(
     style: str | None,
     seeds: int,
     dtype: str | None = None,
+    template_args: TemplateArgs | None = None,
 ) -> list[Cell]:
     """The cells of one model, in order; a best-of-n that is matched to a sampler has one for each cell of that."""
     if engine.text is None:
         raise SettingError("this engine has no tokenizer: benchmarks need a model that reads text")
     style = choose_style(style, f"{model} {engine.name}", engine.text.has_chat_template)
+    for bench in chosen:
+        if template_args and bench.task.kind not in STYLES[style].chat:
+            raise SettingError(f"template_args: style {style} puts {bench.name} into no chat template; leave them out")
     cells = []
     for bench, several in chosen.items():
         stop = STYLES[style].stop.get(bench.task.kind, ())
@@ -163,7 +170,7 @@ def make_cells(
         for variant in several:
             if variant.match is None:
                 sampler = replace(variant.sampler, stop=(*variant.sampler.stop, *stop))
-                made.append(Cell(bench, model, variant.name, sampler, style, seeds, dtype))
+                made.append(Cell(bench, model, variant.name, sampler, style, seeds, dtype, template_args))
         matched = [
             replace(cell, sampler=each.name, settings=replace(each.sampler, stop=cell.settings.stop), matched=cell)
             for each in several

@@ -72,8 +72,9 @@ class Dialect:
     that the server draws at. ``raw`` and ``more`` are the remedies for log-probabilities that are not raw, or not
     enough; ``brief`` that for a stream that repeats itself; ``memory`` are the options to lower where it runs out of
     memory. ``about`` is where it tells how many requests it serves at once and how long they can be, which
-    ``read_about`` finds. ``to_tokenize(model, text)`` is the body for ``/tokenize``; ``template`` is where it renders a
-    conversation as text, if it does not at ``/tokenize``.
+    ``read_about`` finds. ``to_tokenize(model, text, special)`` is the body for ``/tokenize``, with or without the
+    special tokens that the tokenizer adds; ``template`` is where it renders a conversation as text, if it does not at
+    ``/tokenize``.
     """
 
     name: str
@@ -89,7 +90,11 @@ class Dialect:
     hiding: Hiding | None = None
     about: str | None = None
     read_about: Callable[[Json], tuple[int | None, int | None]] = lambda _: (None, None)
-    to_tokenize: Callable[[str, str], Json] = lambda model, text: {"model": model, "prompt": text}
+    to_tokenize: Callable[[str, str, bool], Json] = lambda model, text, special: {
+        "model": model,
+        "prompt": text,
+        "add_special_tokens": special,
+    }
     template: str | None = None
 
     def read(self, event: Any, received: int) -> Chunk:

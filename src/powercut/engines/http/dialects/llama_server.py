@@ -84,6 +84,11 @@ LLAMA = Dialect(
     hiding=Hiding(_force, _hidden),
     about="/props",
     read_about=_read_about,
-    to_tokenize=lambda model, text: {"model": model, "content": text, "add_special": True, "parse_special": True},
+    to_tokenize=lambda model, text, special: {
+        "model": model,
+        "content": text,
+        "add_special": special,
+        "parse_special": True,
+    },
     template="/apply-template",
 )
