@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import threading
 import weakref
 
@@ -114,6 +115,76 @@ def test_an_engine_at_work_in_another_loop_says_so():
         return await task
 
     assert len(asyncio.run(busy())) == 60
+
+
+def test_a_loop_keeps_the_engine_between_two_requests(monkeypatch):
+    """Whoever asks in between waits, and is refused when it goes on: its own requests are not harmed."""
+    monkeypatch.setattr(batching, "HANDOVER", 60)
+    engine = make()
+
+    async def one_after_another():
+        await engine.extend(ask())
+        other = asyncio.create_task(asyncio.to_thread(extend, engine, ask()))
+        while not other.done():
+            assert len(await engine.extend(ask(n=20))) == 20
+        with pytest.raises(pc.EngineError, match="at work in another event loop"):
+            await other
+
+    asyncio.run(one_after_another())
+
+
+def test_a_loop_that_rests_gives_the_engine_away(monkeypatch):
+    monkeypatch.setattr(batching, "HANDOVER", 0)
+    engine = make()
+
+    async def turns():
+        want = await engine.extend(ask())
+        for _ in range(3):
+            [got] = await asyncio.to_thread(extend, engine, ask())
+            assert got == want == await engine.extend(ask())
+
+    asyncio.run(turns())
+
+
+def test_threads_at_once_get_what_they_asked_for_or_one_clear_error():
+    """Whole runs, single requests and cancelled ones, switched between as often as Python can."""
+    engine, seeds = make(slots=2), range(8)
+    alone = [extend(engine, ask(seed))[0].tokens.tolist() for seed in seeds]
+    outcomes = []
+
+    async def several(rng):
+        tasks = {seed: asyncio.create_task(engine.extend(ask(seed))) for seed in rng.integers(8, size=3).tolist()}
+        if rng.random() < 0.3:
+            await asyncio.sleep(0)
+            next(iter(tasks.values())).cancel()
+        outcomes.extend(zip(tasks, await asyncio.gather(*tasks.values(), return_exceptions=True), strict=True))
+
+    async def rounds(rng):
+        for _ in range(5):
+            await several(rng)
+
+    def work(k):
+        rng = np.random.default_rng(k)
+        for _ in range(10):
+            asyncio.run(rounds(rng) if rng.random() < 0.5 else several(rng))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    for seed, outcome in outcomes:
+        if isinstance(outcome, pc.EngineError):
+            assert "in another event loop" in str(outcome)
+        elif not isinstance(outcome, asyncio.CancelledError):
+            assert outcome.tokens.tolist() == alone[seed]
+    assert len(outcomes) >= 3 * 10
+    assert engine.idle == engine.concurrency
 
 
 def test_one_loop_after_another():

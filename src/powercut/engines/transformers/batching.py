@@ -6,8 +6,11 @@ All bookkeeping happens in the callers' event loop; torch runs in a thread besid
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -31,6 +34,11 @@ PATIENCE = 0.01
 A sampler asks again within a millisecond. A pass of a small model takes about as long as this, a large one's longer.
 """
 
+HANDOVER = 0.1
+"""Seconds for which an event loop that runs keeps the engine after its last request: a run has gaps between chains."""
+
+AT_WORK = "this engine is at work in another event loop: wait for it, or load a second engine"
+
 
 class Member:
     """One request in the batch: where it decodes, the token it drew last, and who waits for its outcome."""
@@ -43,6 +51,14 @@ class Member:
         self.noise = np.random.default_rng(sequence.request.seed).random(sequence.request.max_new_tokens)
         self.slot: Any = None
         self.drawn: tuple[IntArray, FloatArray]
+
+    async def trace(self) -> Trace:
+        """What it drew. Raises EngineError when the model fails; cancelling takes it out of the batch."""
+        try:
+            return await self.outcome
+        finally:
+            self.left = True
+            self.sequence.close()
 
 
 class Batch:
@@ -59,7 +75,9 @@ class Batch:
         self._served: set[Chain] = set()  # chains that got a result since the last pass
         self._pump: asyncio.Task[None] | None = None
         self._pass: Future[Any] | None = None
+        self._rests_since = 0.0
         self._end_reason: str | None = None
+        self._lock = threading.Lock()  # of members and their slots: other loops look at them, and may free the slots
 
     def __len__(self) -> int:
         return len(self._active) + len(self._waiting)
@@ -69,26 +87,28 @@ class Batch:
         """Whether it belongs to the event loop that runs in this thread."""
         return self._loop is asyncio.get_running_loop()
 
-    @property
-    def at_work(self) -> bool:
-        """Whether it has requests, and an event loop that runs."""
-        return bool(self) and self._loop.is_running()
-
     def join(self, sequence: Sequence) -> Member:
-        """Take in a request; ``outcome`` waits for it."""
+        """Take in a request; its ``trace`` is to be awaited."""
         member = Member(sequence)
         self._waiting.append(member)
         if self._pump is None or self._pump.done():
             self._pump = self._loop.create_task(self._run())
         return member
 
-    async def outcome(self, member: Member) -> Trace:
-        """The member's trace. Raises EngineError when the model fails; cancelling takes it out of the batch."""
-        try:
-            return await member.outcome
-        finally:
-            member.left = True
-            member.sequence.close()
+    def give_way(self, reason: str) -> bool:
+        """Whether another event loop may have the cache now: then what is left here fails, should its loop go on.
+
+        False if this loop runs and had a request within HANDOVER. Raises EngineError while it is at work.
+        """
+        with self._lock:
+            if self._loop.is_running():
+                if self:
+                    raise EngineError(AT_WORK)
+                if time.monotonic() < self._rests_since + HANDOVER:
+                    return False
+            self._end_reason = reason
+            self._free_slots(spoilt=False)
+            return True
 
     async def end(self, reason: str) -> None:
         """Fail what it still has, once the pass in progress is over; in whatever event loop this is called."""
@@ -100,26 +120,25 @@ class Batch:
         elif self._loop.is_running():
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_until_done(self._pump), self._loop))
         else:
-            self.abandon(reason)
-
-    def abandon(self, reason: str) -> None:
-        """Free the slots of a batch whose loop was stopped in the middle; should that go on, its requests fail."""
-        self._end_reason = reason
-        self._free_slots(spoilt=False)
+            self.give_way(reason)
 
     async def _run(self) -> None:
         """Serve requests until none are left."""
         try:
             while True:
                 await self._let_chains_ask()
-                self._drop_left()
-                if admitted := self._admit():
-                    self._deliver(await self._in_thread(self._open, admitted))
+                with self._cache_ours():
+                    self._drop_left()
+                    admitted = self._admit()
+                if admitted:
+                    ready = await self._in_thread(self._open, admitted)
                 elif self._active:
                     await self._in_thread(self._decode_all)
-                    self._deliver(list(self._active))
+                    ready = list(self._active)
                 else:
                     return
+                with self._cache_ours():
+                    self._deliver(ready)
         except BaseException as error:
             self._fail_all(error)
             if not isinstance(error, Exception):
@@ -132,7 +151,6 @@ class Batch:
         while any(chain.due for chain in self._served) and self._loop.time() < late:
             await asyncio.sleep(0)
         self._served.clear()
-        self._check_open()
 
     async def _in_thread(self, job: Callable[..., T], *args: Any) -> T:
         """Run a job beside the event loop. A cancellation waits for it: no bookkeeping is left half done."""
@@ -147,13 +165,15 @@ class Batch:
         if cancelled is not None:
             over.exception()  # asyncio logs those that nobody looks at
             raise cancelled
-        result = over.result()
-        self._check_open()
-        return result
+        return over.result()
 
-    def _check_open(self) -> None:
-        if self._end_reason is not None:
-            raise EngineError(self._end_reason)
+    @contextmanager
+    def _cache_ours(self) -> Iterator[None]:
+        """Nobody takes the cache away meanwhile. Raises EngineError once it is another loop's, or the engine closed."""
+        with self._lock:
+            if self._end_reason is not None:
+                raise EngineError(self._end_reason)
+            yield
 
     def _admit(self) -> list[Member]:
         """Take as many waiting requests as there are free slots."""
@@ -244,6 +264,7 @@ class Batch:
 
     def _settle(self, member: Member, error: BaseException | None) -> None:
         """Hand over the outcome; an error that is no Exception cancels whoever waits for it."""
+        self._rests_since = time.monotonic()
         member.sequence.close()
         if member.outcome.done() or self._loop.is_closed():
             return
@@ -262,7 +283,8 @@ class Batch:
     def _fail_all(self, error: BaseException) -> None:
         """The model failed, or the batch ends: nobody is left waiting, and the slots are free again."""
         failed = isinstance(error, Exception)
-        self._free_slots(spoilt=failed)
+        with self._lock:
+            self._free_slots(spoilt=failed)
         for member in (*self._active, *self._waiting):
             self._settle(member, explained(error) if failed else error)
         self._active, self._waiting = [], []

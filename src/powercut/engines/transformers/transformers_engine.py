@@ -7,6 +7,7 @@ are reused (``slots.py``). The base law, the proposal and the entropy are comput
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 from collections.abc import Collection
@@ -19,7 +20,7 @@ from transformers import PreTrainedModel
 from powercut.engines.protocol import KeepGoing, Request, Usage, check_request
 from powercut.engines.sequence import Sequence
 from powercut.engines.transformers.apart import run_apart
-from powercut.engines.transformers.batching import Batch
+from powercut.engines.transformers.batching import PATIENCE, Batch, Member
 from powercut.engines.transformers.choose_cache import longest_context, make_cache, rope_switch
 from powercut.engines.transformers.packed_linear import pack_linears
 from powercut.errors import EngineError, SettingError
@@ -137,24 +138,20 @@ class TransformersEngine:
     async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
         """Draw tokens until a stop, ``max_new_tokens``, or ``keep_going`` returning False (see ``Engine.extend``)."""
         self.check(request)
-        with self._lock:
-            batch = self._batch_here()
-            member = batch.join(Sequence(request, keep_going, self.stop_tokens, self._decode_now))
-        return await batch.outcome(member)
+        while (member := self._join(request, keep_going)) is None:
+            await asyncio.sleep(PATIENCE)
+        return await member.trace()
 
-    def _batch_here(self) -> Batch:
-        """The batch of this event loop. The last one's must be idle, or its loop stopped in the middle."""
-        if self._closed:
-            raise EngineError(CLOSED)
-        if self._batch is None or not self._batch.here:
-            if self._batch is not None:
-                if self._batch.at_work:
-                    raise EngineError(
-                        "this engine is at work in another event loop: wait for it, or load a second engine"
-                    )
-                self._batch.abandon("this engine went on in another event loop")
-            self._batch = Batch(self._cache, self.usage, self._thread)
-        return self._batch
+    def _join(self, request: Request, keep_going: KeepGoing | None) -> Member | None:
+        """Take a request into the batch of this event loop; None as long as another loop's may go on in a moment."""
+        with self._lock:
+            if self._closed:
+                raise EngineError(CLOSED)
+            if self._batch is None or not self._batch.here:
+                if self._batch is not None and not self._batch.give_way("this engine went on in another event loop"):
+                    return None
+                self._batch = Batch(self._cache, self.usage, self._thread)
+            return self._batch.join(Sequence(request, keep_going, self.stop_tokens, self._decode_now))
 
     async def aclose(self) -> None:
         """Give back the memory of model and cache, and the thread. Requests that still run fail."""
