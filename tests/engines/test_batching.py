@@ -298,7 +298,7 @@ def test_a_closed_engine_says_so_and_gives_its_memory_back(tmp_path, kind):
     engine = TransformersEngine.load(str(tiny_folder(tmp_path, kind)), slots=2, context_length=32)
     extend(engine, ask())
     held = [weakref.ref(engine._cache), *map(weakref.ref, engine.model.parameters())]
-    threads = {thread for thread in threading.enumerate() if thread.name.startswith("powercut-decode")}
+    threads = set(engine._thread._threads)
     asyncio.run(engine.aclose())
     asyncio.run(engine.aclose())
     gc.collect()
