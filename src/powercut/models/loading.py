@@ -12,6 +12,7 @@ from powercut.models.adapters import ADAPTER_FILE, Adapter, merge, need_peft, re
 from powercut.models.converting import DEFAULT_MODEL, CacheUnusableError, bundled_folder, read_gguf
 from powercut.models.finding import FoundModel, find_model, gated
 from powercut.models.libraries import libraries, quiet
+from powercut.models.yarn import yarn_changes
 from powercut.text import TokenizerText
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -34,12 +35,14 @@ class LoadedModel:
     stop_tokens: frozenset[int]
 
 
-def load_model(name: str | None = None, *, device: str | None = None, dtype: str | None = None) -> LoadedModel:
+def load_model(
+    name: str | None = None, *, device: str | None = None, dtype: str | None = None, yarn: float | None = None
+) -> LoadedModel:
     """Load a local folder, a hub id, or (None, ``"smollm2"``) the bundled SmolLM2-135M-Instruct.
 
     ``device`` None is CUDA where there is one, else the CPU. ``dtype`` (float32, bfloat16, float16, float64) None is
     float32 on the CPU and the checkpoint's own elsewhere. An adapter (LoRA) is merged into the model that it names, if
-    peft is installed. No code that comes with a model is run.
+    peft is installed. ``yarn`` is a factor by which the context is extended. No code that comes with a model is run.
 
     Raises SettingError for a device or dtype that cannot be used here, EngineError when the model cannot be loaded;
     each is one line that says what to do.
@@ -55,10 +58,10 @@ def load_model(name: str | None = None, *, device: str | None = None, dtype: str
     with quiet(bars=not found.local):  # a download is worth a bar
         adapter = _find_adapter(found)
         if adapter is None:
-            model, tokenizer = _load(found, device, torch_dtype)
+            model, tokenizer = _load(found, device, torch_dtype, yarn)
         else:
             need_peft(adapter)
-            base, tokenizer = _load(find_model(adapter.base), device, torch_dtype)
+            base, tokenizer = _load(find_model(adapter.base), device, torch_dtype, yarn)
             model, tokenizer = merge(base, adapter), _load_tokenizer(found) or tokenizer
     model.eval().requires_grad_(False)
     return LoadedModel(model, tokenizer, found.name, _stop_tokens(found.name, model, tokenizer))
@@ -78,16 +81,20 @@ def _find_adapter(found: FoundModel) -> Adapter | None:
     return adapter if adapter is None or found.local else replace(adapter, source=found.source)
 
 
-def _load(found: FoundModel, device: str, dtype: Any) -> tuple[Any, Any | None]:
+def _load(found: FoundModel, device: str, dtype: Any, yarn: float | None) -> tuple[Any, Any | None]:
     """Model and tokenizer."""
     if found.name == DEFAULT_MODEL:
         try:
             found = found._replace(source=str(bundled_folder()))
         except CacheUnusableError as error:
+            if yarn is not None:
+                raise
             warnings.warn(f"{error}; reading its GGUF instead, which takes 15 s each time", stacklevel=3)
             return read_gguf(dtype=None if dtype == "auto" else dtype, device=device)
-    check_config(found)
-    return _load_weights(found, device, dtype), _load_tokenizer(found)
+    config = check_config(found)
+    if yarn is not None:
+        config.get_text_config().update(yarn_changes(config, yarn))
+    return _load_weights(found, config, device, dtype), _load_tokenizer(found)
 
 
 def _stop_tokens(name: str, model: Any, tokenizer: Any | None) -> frozenset[int]:
@@ -144,12 +151,13 @@ def check_config(found: FoundModel) -> Any:
     return config
 
 
-def _load_weights(found: FoundModel, device: str, dtype: Any) -> Any:
+def _load_weights(found: FoundModel, config: Any, device: str, dtype: Any) -> Any:
     _, transformers = libraries()
     name = found.name
     try:
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             found.source,
+            config=config,
             device_map=device,  # tensors go there as they are read
             dtype=dtype,
             local_files_only=found.local,

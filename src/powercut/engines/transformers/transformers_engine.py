@@ -96,13 +96,15 @@ class TransformersEngine:
         dtype: str | None = None,
         slots: int = 16,
         context_length: int | None = None,
+        yarn: float | None = None,
     ) -> TransformersEngine:
         """Load a hub id, a local folder or (None) the bundled model.
 
         ``device`` None is a GPU if there is one; ``dtype`` None is float32 on the CPU, the checkpoint's own on a GPU.
+        ``yarn`` extends the model's context by that factor (arXiv 2309.00071).
         Raises EngineError if the model cannot be loaded, SettingError for an unusable option.
         """
-        loaded = run_apart(load_model, model, device=device, dtype=dtype)
+        loaded = run_apart(load_model, model, device=device, dtype=dtype, yarn=yarn)
         run_apart(pack_linears, loaded.model)
         text = None if loaded.tokenizer is None else TokenizerText(loaded.tokenizer)
         stops = loaded.stop_tokens

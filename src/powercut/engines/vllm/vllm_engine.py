@@ -73,7 +73,8 @@ class VllmEngine:
         """Start vLLM on a hub id, a local folder or (None, ``smollm2``) the bundled model; half a minute or more.
 
         ``options`` are fields of vLLM's AsyncEngineArgs (``tensor_parallel_size``, ``data_parallel_size``, ``dtype``,
-        ``gpu_memory_utilization``, ...); ``slots`` is its ``max_num_seqs``, ``context_length`` its ``max_model_len``.
+        ``gpu_memory_utilization``, ...); ``slots`` is its ``max_num_seqs``, ``context_length`` its ``max_model_len``,
+        and ``yarn`` extends the model's context by that factor (arXiv 2309.00071).
         Defaults are vLLM's but for ``max_logprobs`` 1024 and, on the CPU, dtype float32, 32 slots, a cache of a quarter
         of the free memory (at most 8 GiB), no compilation and no chunked prefill.
 
