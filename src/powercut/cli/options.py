@@ -44,6 +44,7 @@ _ENGINE_FLAGS: dict[str, tuple[type, str, str]] = {
     "dtype": (str, "--dtype", "float32, bfloat16, float16 or float64."),
     "slots": (int, "--slots", "Completions decoded at once."),
     "context_length": (int, "--context-length", "Longest prompt and completion together, in tokens."),
+    "yarn": (float, "--yarn", "Extend the model's context by this factor (YaRN)."),
     "tokenizer": (
         str,
         "--tokenizer",
