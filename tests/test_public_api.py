@@ -149,3 +149,17 @@ def test_a_table_engine_is_an_engine():
     members = {name for name in vars(pc.Engine) if not name.startswith("_")} | set(pc.Engine.__annotations__)
     assert members == {"name", "text", "concurrency", "usage", "idle", "describe", "check", "extend", "aclose"}
     assert all(hasattr(engine, name) for name in members)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"concurrency": 0}, "concurrency must be a whole number of at least 1 (got 0)"),
+        ({"concurrency": "4"}, "concurrency must be a whole number of at least 1 (got '4')"),
+        ({"eos_id": 1.5}, "eos_id must be token ids, or None for no end (got 1.5)"),
+    ],
+)
+def test_a_table_engine_refuses_what_it_cannot_use(options, message):
+    with pytest.raises(pc.SettingError) as error:
+        pc.TableEngine(lambda context: [1.0], **options)
+    assert str(error.value) == message

@@ -279,9 +279,14 @@ def test_a_notebooks_stop_button_ends_the_sampling_and_leaves_the_engine_usable(
     [
         ({"n": 10**9}, "n must be a whole number of at most 1,000,000 (got 1000000000)"),
         ({"concurrency": 10**30}, "concurrency must be a whole number of at most 1,000,000 (got one of 31 digits)"),
+        ({"seed": -(10**5000)}, "seed must be a whole number of at least 0 (got one of 5001 digits)"),
+        ({"observe": 7}, "observe must be a function (got 7)"),
+        ({"chat": "yes"}, "chat must be True or False or None (got 'yes')"),
+        ({"skip_bad": None}, "skip_bad must be True or False (got None)"),
+        ({"match": 10**5000}, "match must be completions of another sampler (got one of 5001 digits)"),
     ],
 )
-def test_a_count_that_fits_nowhere_is_refused_at_once(options, message):
+def test_an_option_that_makes_no_sense_is_refused_at_once(options, message):
     with pytest.raises(pc.SettingError) as error:
         pc.sample(Watched(), SAMPLER, [[1]], **options)
     assert str(error.value).startswith(message)
@@ -368,8 +373,11 @@ def test_cancelling_asample_cancels_the_chains():
         ([[1], [1, -1]], "prompt 1: .*got -1"),
         ([1, 3], "prompt 0: .*not int"),
         ([[1], None], "prompt 1: .*not NoneType"),
-        ("text", "put the string into a list"),
-        ("", "put the string into a list"),
+        ("text", "put the prompt into a list"),
+        ("", "put the prompt into a list"),
+        (7, r"prompts must be a list of prompts: put the prompt into a list \(got 7\)"),
+        (None, "got None"),
+        ([[10**30]], r"prompt 0: .* \(got one of 31 digits\)"),
     ],
 )
 def test_a_bad_prompt_is_refused_before_anything_is_sampled(prompts, words):

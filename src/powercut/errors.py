@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 
@@ -10,6 +11,8 @@ _INVISIBLE = re.compile(
     r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 """Control characters, marks that turn the direction of writing, and halves of characters."""
+
+_LONGEST_QUOTE = 100
 
 
 class PowercutError(Exception):
@@ -40,6 +43,16 @@ def one_line(error: BaseException | str, limit: int = 240) -> str:
     """Put an error's text on one line of at most ``limit`` characters; its class name where it has none."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
+
+
+def quoted(value: object) -> str:
+    """A value as Python writes it, for a message: on one line, cut off, and a number of many digits by their count."""
+    if isinstance(value, int) and abs(value) >= 10**30:  # beyond 4,300 digits Python refuses to write it
+        return f"one of {int(math.log10(abs(value))) + 1} digits"
+    try:
+        return one_line(repr(value), _LONGEST_QUOTE)
+    except ValueError:  # such a number inside it
+        return f"one of type {type(value).__name__}"
 
 
 def visible(text: str) -> str:

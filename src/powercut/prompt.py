@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from powercut.errors import SettingError, one_line
+from powercut.errors import SettingError, one_line, quoted
 
 Message = Mapping[str, Any]
 """``{"role": ..., "content": ...}``, both strings; other fields are the chat template's."""
@@ -27,9 +27,6 @@ SET_HERE |= {"raise_exception", "strftime_now"}
 RAW_HAS_NO_ARGS = (
     "a raw prompt goes through no chat template; leave them out, or give --chat (chat=True) and a model with a template"
 )
-
-_LONGEST_SHOWN = 200
-"""Characters of something wrong in a message."""
 
 
 def check_prompt(prompt: object) -> Prompt:
@@ -56,7 +53,7 @@ def check_prompt(prompt: object) -> Prompt:
     for token in prompt:
         if not isinstance(token, Integral) or isinstance(token, bool) or not 0 <= int(token) < 2**63:
             raise SettingError(
-                f"the prompt's token ids must be whole numbers of at least 0 and below 2^63 (got {_shown(token)})"
+                f"the prompt's token ids must be whole numbers of at least 0 and below 2^63 (got {quoted(token)})"
             )
     return [int(token) for token in prompt]
 
@@ -64,7 +61,7 @@ def check_prompt(prompt: object) -> Prompt:
 def check_system(system: object) -> str:
     """``system`` as a system message; SettingError for what is no text, or has half a character in it."""
     if not isinstance(system, str):
-        raise SettingError(f"system must be a text (got {_shown(system)})")
+        raise SettingError(f"system must be a text (got {quoted(system)})")
     return check_whole(system, "the system message")
 
 
@@ -79,11 +76,11 @@ def check_template_args(args: object, chat: bool | None = None) -> TemplateArgs 
     if not isinstance(args, Mapping) or not all(isinstance(name, str) for name in args):
         raise SettingError(
             f"template_args: give a dictionary of the chat template's variables, such as "
-            f'{{"enable_thinking": False}} (got {_shown(args)})'
+            f'{{"enable_thinking": False}} (got {quoted(args)})'
         )
     for name, value in args.items():
         if name in SET_HERE or not name.isidentifier():
-            raise SettingError(f"template_args: {_shown(name)} is no variable of yours to set: leave it out")
+            raise SettingError(f"template_args: {quoted(name)} is no variable of yours to set: leave it out")
         try:
             check_whole(json.dumps(value, ensure_ascii=False, allow_nan=False), f"template_args: {name}")
         except SettingError:
@@ -124,8 +121,4 @@ def _message(message: object) -> Message:
             content = "".join(texts)
         if isinstance(message.get("role"), str) and isinstance(content, str):
             return {**message, "content": check_whole(content)}
-    raise SettingError(f"a chat message needs a role and a content that are strings (got {_shown(message)})")
-
-
-def _shown(value: object) -> str:
-    return one_line(repr(value), _LONGEST_SHOWN)
+    raise SettingError(f"a chat message needs a role and a content that are strings (got {quoted(message)})")

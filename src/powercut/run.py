@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from powercut.engines.protocol import Engine, KeepGoing, Request
-from powercut.errors import BudgetError, EngineError, PromptError, SettingError
+from powercut.errors import BudgetError, EngineError, PromptError, SettingError, quoted
 from powercut.prompt import Prompt, TemplateArgs, check_system, check_template_args
 from powercut.records import Completed
 from powercut.samplers import BestOfN
@@ -64,6 +64,11 @@ class RunOptions:
     def __post_init__(self) -> None:
         check_number("n", self.n, 1, whole=True)
         check_number("seed", self.seed, 0, whole=True, counts=False)
+        if self.observe is not None and not callable(self.observe):
+            raise SettingError(f"observe must be a function (got {quoted(self.observe)})")
+        for name, value, *allowed in (("chat", self.chat, True, False, None), ("skip_bad", self.skip_bad, True, False)):
+            if not any(value is each for each in allowed):
+                raise SettingError(f"{name} must be {' or '.join(map(str, allowed))} (got {quoted(value)})")
         if self.system is not None:
             check_system(self.system)
         object.__setattr__(self, "template_args", check_template_args(self.template_args, self.chat))
@@ -262,7 +267,7 @@ def spent_on(match: Spent | Iterable[Completion | Completed]) -> Spent:
     kept: dict[tuple[int, int], int] = {}
     for completion in match if isinstance(match, Iterable) else (match,):
         if not isinstance(completion, Completion | Completed):
-            raise SettingError(f"match must be completions of another sampler (got {completion!r})")
+            raise SettingError(f"match must be completions of another sampler (got {quoted(completion)})")
         place = completion.prompt_index, completion.sample_index
         if place in kept:
             raise SettingError(f"match has two completions for prompt {place[0]}, sample {place[1]}: give one run's")
@@ -290,8 +295,8 @@ async def _encode(
     engine: Engine, sampler: Sampler, prompts: Iterable[Prompt], options: RunOptions
 ) -> list[IntArray | SettingError]:
     """Every prompt as token ids, checked against the engine for the longest request that can arise; or its error."""
-    if isinstance(prompts, str):
-        raise SettingError("prompts must be a list of prompts: put the string into a list")
+    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+        raise SettingError(f"prompts must be a list of prompts: put the prompt into a list (got {quoted(prompts)})")
     encoded: list[IntArray | SettingError] = []
     for i, prompt in enumerate(prompts):
         try:

@@ -86,6 +86,23 @@ def test_a_count_that_fills_the_memory_is_refused():
                     assert len(str(error.value)) < 120
 
 
+ODD = (10**5000, -(10**5000), [10**5000], np.array([1, 2]), np.array("x"), b"\n", {}, object(), "\n" * 500)
+
+
+@pytest.mark.parametrize("cls", EVERY)
+def test_what_is_no_setting_at_all_is_one_short_line(cls):
+    for field in dataclasses.fields(cls):
+        for value in ODD:
+            if field.name in ("stop", "answer") and isinstance(value, str):
+                continue
+            if field.name == "stop" and isinstance(value, dict | np.ndarray):
+                continue
+            with pytest.raises(SettingError) as error:
+                cls(**{field.name: value})
+            assert "\n" not in str(error.value)
+            assert len(str(error.value)) < 300
+
+
 def test_every_number_among_the_settings_is_checked():
     """Each is in the table above, or shares its rule with one that is."""
     names = {field.name for cls in EVERY for field in dataclasses.fields(cls) if field.metadata["at_least"] is not None}

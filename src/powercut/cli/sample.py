@@ -26,7 +26,7 @@ from powercut.cli.session import Job, Session
 from powercut.records import read_completions
 from powercut.run import RunOptions, spent_on
 from powercut.samplers import SAMPLERS
-from powercut.samplers.settings import check_number
+from powercut.samplers.settings import LARGEST_SEED, check_number
 
 _PROMPTS, _OUTPUT = "Prompts", "Output"
 
@@ -115,8 +115,8 @@ def sample(
     engine_options, settings = split_flags(flags)
     built = sampler_from_flags(sampler, settings)
     asked = read_prompts(prompt, file, (lambda why: say(f"skipped: {why}")) if skip_bad else None)
-    for name, value, least in (("-n", count, 1), ("--seed", seed, 0)):
-        check_number(name, value, least, whole=True)
+    check_number("-n", count, 1, whole=True)
+    check_number("--seed", seed, 0, LARGEST_SEED, whole=True)
     options = RunOptions(
         n=count,
         seed=seed,

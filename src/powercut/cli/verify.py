@@ -21,7 +21,7 @@ from powercut.cli.options import (
 from powercut.cli.output import to_stdout
 from powercut.engines.protocol import Engine
 from powercut.prompt import check_prompt, check_template_args
-from powercut.samplers.settings import check_number
+from powercut.samplers.settings import LARGEST_SEED, check_number
 from powercut.text import Text, encode_prompt
 
 PROMPT = "There are many things that I like. The first of them is"
@@ -54,7 +54,7 @@ def verify(
         powercut verify --model http://localhost:8000/v1
     """
     check_number("--draws", draws, 100, 100_000, whole=True)
-    check_number("--seed", seed, 0, whole=True, counts=False)
+    check_number("--seed", seed, 0, LARGEST_SEED, whole=True)
     check_number("--tolerance", tolerance, 0)
     console = Console(stderr=True, highlight=False)
     encode = partial(

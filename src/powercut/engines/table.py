@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from powercut.engines.laws import NextTokenLaw, draw, next_token_law
 from powercut.engines.protocol import KeepGoing, Request, Usage, check_request
 from powercut.engines.sequence import Sequence
-from powercut.errors import EngineError
+from powercut.errors import EngineError, SettingError, quoted
 from powercut.text import LocalText
 from powercut.trace import IntArray, Trace
 
@@ -39,7 +39,12 @@ class TableEngine:
     ) -> None:
         self.text = text
         self._probs = next_token_probs
-        self.stop_tokens = frozenset((eos_id,) if isinstance(eos_id, int) else eos_id or ())
+        ends = () if eos_id is None else eos_id if isinstance(eos_id, Collection) else (eos_id,)
+        if not all(isinstance(each, int | np.integer) and not isinstance(each, bool) for each in ends):
+            raise SettingError(f"eos_id must be token ids, or None for no end (got {quoted(eos_id)})")
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise SettingError(f"concurrency must be a whole number of at least 1 (got {quoted(concurrency)})")
+        self.stop_tokens = frozenset(map(int, ends))
         self.concurrency = concurrency
         self.usage = Usage()
         self._running = 0

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from powercut.errors import SettingError
+from powercut.errors import SettingError, quoted
 from powercut.samplers.draw import Draw, request_seeds, spawn
 from powercut.samplers.sampler import Sampler
 from powercut.samplers.settings import check_temperature, setting
@@ -65,17 +65,18 @@ class BestOfN(Sampler):
         if self.temperature is None:
             raise SettingError("temperature must be a positive number (got None)")
         check_temperature(1.0, self.temperature)
-        if self.select not in get_args(Selection):
-            raise SettingError(f"select must be {', '.join(get_args(Selection))} (got {self.select!r})")
+        if not isinstance(self.select, str) or self.select not in get_args(Selection):
+            raise SettingError(f"select must be {', '.join(get_args(Selection))} (got {quoted(self.select)})")
         if (self.select == "majority") != (self.answer is not None):
             raise SettingError("select majority and answer go together: give both or neither")
         if isinstance(self.answer, str):
             try:
                 re.compile(self.answer)
             except re.error as error:
-                raise SettingError(f"answer must be a regular expression ({error}; got {self.answer!r})") from error
+                got = f"{error}; got {quoted(self.answer)}"
+                raise SettingError(f"answer must be a regular expression ({got})") from error
         elif self.answer is not None and not callable(self.answer):
-            raise SettingError(f"answer must be a regular expression or a function (got {self.answer!r})")
+            raise SettingError(f"answer must be a regular expression or a function (got {quoted(self.answer)})")
 
     @property
     def proposal_temperature(self) -> float:

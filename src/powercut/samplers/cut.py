@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump, Uniform, Weights
-from powercut.errors import SettingError
+from powercut.errors import SettingError, quoted
 from powercut.samplers.draw import Draw
 from powercut.samplers.kernel import Kernel
 from powercut.samplers.look_ahead import LookAhead, Moves
@@ -66,15 +66,15 @@ class _Cut(Sharpened):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rule not in get_args(Rule):
-            raise SettingError(f"rule must be {' or '.join(get_args(Rule))} (got {self.rule!r})")
+        if not isinstance(self.rule, str) or self.rule not in get_args(Rule):
+            raise SettingError(f"rule must be {' or '.join(get_args(Rule))} (got {quoted(self.rule)})")
         if self.rule == "published" and (self.tries > 1 or math.isinf(self.alpha)):
             raise SettingError(
                 "rule published has one proposal a step and a finite alpha: leave out tries, lower alpha"
             )
         if self.tries > 1 and math.isinf(self.alpha):
             raise SettingError("tries > 1 selects in proportion to p^alpha and needs a finite alpha")
-        if self.look_ahead != AUTO:
+        if not isinstance(self.look_ahead, str) or self.look_ahead != AUTO:
             check_number("look_ahead", self.look_ahead, 1, whole=True, otherwise=", or 'auto'")
         if self.max_new_tokens % self.blocks:
             warnings.warn(

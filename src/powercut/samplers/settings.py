@@ -12,10 +12,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from powercut.errors import SettingError
+from powercut.errors import SettingError, quoted
 
 LARGEST_COUNT = 1_000_000
 """Of whatever is counted, unless a setting says otherwise: beyond it a slip of the keyboard fills the memory."""
+
+LARGEST_SEED = 2**63 - 1
+"""Of a command: what it writes to disk is read as such a number."""
 
 _SPELT = {int: "a whole number", float: "a number", str: "a text"}
 
@@ -39,7 +42,7 @@ def check_settings(sampler: Any) -> None:
     for name, info in sampler.__dataclass_fields__.items():
         value, rule = getattr(sampler, name), info.metadata
         if isinstance(info.default, bool) and not isinstance(value, bool | np.bool_):
-            raise SettingError(f"{name} must be True or False (got {value!r})")
+            raise SettingError(f"{name} must be True or False (got {quoted(value)})")
         if rule.get("at_least") is not None and not (value is None and rule["optional"]):
             check_number(name, value, least=rule["at_least"], most=rule["at_most"], whole=rule["whole"])
 
@@ -62,9 +65,11 @@ def check_number(
     kind = "a whole number" if whole else "a number"
     if isinstance(value, bool | np.complexfloating) or not isinstance(value, kinds) or not least <= value <= most:
         limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
-        raise SettingError(f"{name} must be {kind} {limits}{otherwise} (got {_shown(value)})")
+        raise SettingError(f"{name} must be {kind} {limits}{otherwise} (got {quoted(value)})")
+    if not whole and isinstance(value, int) and value >= 2**63:  # numpy computes with none that is larger
+        raise SettingError(f"{name} must be {kind} below 2^63{otherwise} (got {quoted(value)})")
     if whole and counts and most == math.inf and value > LARGEST_COUNT:
-        raise SettingError(f"{name} must be {kind} of at most {LARGEST_COUNT:,}{otherwise} (got {_shown(value)})")
+        raise SettingError(f"{name} must be {kind} of at most {LARGEST_COUNT:,}{otherwise} (got {quoted(value)})")
 
 
 def check_temperature(alpha: float, temperature: float | None) -> None:
@@ -72,22 +77,25 @@ def check_temperature(alpha: float, temperature: float | None) -> None:
     if temperature is None:
         if alpha == math.inf:
             raise SettingError("alpha = inf needs a temperature to propose at: give one, such as temperature 0.25")
-    elif (
-        isinstance(temperature, bool)
-        or not isinstance(temperature, int | float | np.number)
-        or not 0 < temperature < math.inf
-    ):
-        raise SettingError(f"temperature must be a positive number, or None for 1/alpha (got {temperature!r})")
+    else:
+        otherwise = ", or None for 1/alpha"
+        check_number("temperature", temperature, 0, otherwise=otherwise)
+        if not 0 < temperature < math.inf:
+            raise SettingError(f"temperature must be a positive number{otherwise} (got {quoted(temperature)})")
 
 
 def check_stop(stop: Any) -> tuple[str | int, ...]:
     """The stops as a tuple of texts and token ids; SettingError for anything else."""
+    if isinstance(stop, np.ndarray):
+        stop = stop.tolist()
     if isinstance(stop, str | bytes | int | np.integer) or not isinstance(stop, Iterable):
         stop = (stop,)
     kept: list[str | int] = []
     for item in stop:
-        if isinstance(item, bytes | bool) or not isinstance(item, str | int | np.integer):
-            raise SettingError(f"stop must be texts and token ids (got {item!r})")
+        if not isinstance(item, str | int | np.integer) or isinstance(item, bool):
+            raise SettingError(f"stop must be texts and token ids (got {quoted(item)})")
+        if not isinstance(item, str) and not 0 <= item < 2**63:
+            raise SettingError(f"stop must be texts and token ids of at least 0 and below 2^63 (got {quoted(item)})")
         if item == "":
             raise SettingError("stop: a stop string cannot be empty; leave it out")
         kept.append(item if isinstance(item, str) else int(item))
@@ -133,14 +141,7 @@ def read_setting(name: str, value: Any, hint: Any) -> Any:
         if kind is not None:
             return value if callable(value) else kind(str(value))
     either = " or ".join([*([_SPELT[kind]] if kind else []), *words(hint), *(["none"] if optional(hint) else [])])
-    raise SettingError(f"{name} must be {either} (got {value!r})")
-
-
-def _shown(value: Any) -> str:
-    """A value in a message; a number of many digits by their count, which Python does not write out beyond 4,300."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**30:
-        return f"one of {int(math.log10(abs(value))) + 1} digits"
-    return repr(value)
+    raise SettingError(f"{name} must be {either} (got {quoted(value)})")
 
 
 def _read_stop(name: str, stop: str | int) -> str | int:
@@ -149,4 +150,4 @@ def _read_stop(name: str, stop: str | int) -> str | int:
     try:
         return int(stop[3:])
     except ValueError:
-        raise SettingError(f"{name} id:N must name a token id (got {stop!r})") from None
+        raise SettingError(f"{name} id:N must name a token id (got {quoted(stop)})") from None
