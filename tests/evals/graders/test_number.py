@@ -4,8 +4,8 @@ from fractions import Fraction
 
 import pytest
 
-from powercut.evals.graders.extract import boxed, last_number
-from powercut.evals.graders.number import grade_number
+from powercut.evals.graders.number import grade_number, last_number
+from powercut.evals.graders.stated import boxed
 from powercut.evals.problem import Problem
 
 FOURTEEN = [
@@ -123,7 +123,7 @@ def test_not_fourteen(text):
         (".5", Fraction(1, 2)),
         ("0.25", Fraction(1, 4)),
         ("1/3", Fraction(1, 3)),
-        ("1/0", 1),
+        ("1/0", None),
         ("5e", 5),
         ("3:30", 30),
     ],

@@ -1,10 +1,11 @@
-"""Whether two formulas are the same, by math-verify, in processes that are killed if they take too long."""
+"""The grader of formulas: the stated one is compared in processes that are killed if they take too long."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
 import functools
+import importlib.util
 import logging
 import math
 import multiprocessing
@@ -16,7 +17,10 @@ from typing import Any
 
 from powercut.errors import SettingError
 from powercut.evals.data import INSTALL
-from powercut.evals.graders.extract import boxed, stated_math
+from powercut.evals.graders.equal import equal
+from powercut.evals.graders.expression import Unreadable
+from powercut.evals.graders.latex import clean
+from powercut.evals.graders.stated import Stated, first_sentence, formula_at_start, plain, read
 from powercut.evals.problem import NO_ANSWER, Grade, Problem
 
 SECONDS = 5
@@ -31,55 +35,66 @@ MEMORY = 2 << 30
 LONGEST = 2000
 """Characters of an answer; no reference has a tenth of them."""
 
-_NUMERAL = re.compile(r"(\w+)_\{?(\d+)\}?")
-_MEMBER = re.compile(r"^\s*[A-Za-z]\s*\\in\b\s*")
+_FILLER = re.compile(
+    r"(?:(?:the|an?|about|around|approximately|approx\.?|roughly|exactly|simply|just|only|equal to|therefore|thus|so"
+    r"|that)\s+|[\s*_`≈:]|\\approx(?![a-z]))+",
+    re.IGNORECASE,
+)
+_REASON = re.compile(
+    r"\s*(?:,?\s*\b(?:because|since|as|which|where|so|when|for|with|by|obtained|found)\b.*|\*\*.*"
+    r"|\((?:rounded|approx\w*|to|in|i\.e\.|since|because|as|see|where|for)\b[^()]*\))$",
+    re.IGNORECASE,
+)
 
 
 def grade_math(problem: Problem, text: str) -> Grade:
-    r"""Whether the last \boxed{} of ``text`` (or else what follows its last "answer is") equals the reference.
+    r"""Whether the formula that ``text`` states says what the reference says.
 
-    Blocks for at most SECONDS while another process compares: call it in a thread. A comparison that takes longer, or
-    eats its memory, counts as wrong, and the reason says so.
+    It is what a box holds, else the formula between $ that a statement begins with, or its first sentence where that is
+    no prose. ``stated`` says where a statement stands, ``equal`` what is the same.
+
+    Blocks for at most SECONDS while another process compares: call it in a thread. An answer that is no formula, one on
+    which sympy fails and one that takes longer or eats its memory counts as wrong, and the reason says so. Whatever
+    else goes wrong is raised.
     """
-    answer = boxed(text)
-    if answer is None:
-        answer = stated_math(text)
+    answer = _stated_formula(read(text))
     if not answer:
         return Grade(False, None, NO_ANSWER)
     if len(answer) > LONGEST:
         return Grade(False, answer[:LONGEST], f"the answer is longer than {LONGEST} characters")
     try:
-        same = equal(problem.answer, answer)
+        same = compare(problem.answer, answer)
     except TimeoutError:
         return Grade(False, answer, f"comparing the answer took longer than {SECONDS} s")
-    except SettingError:
-        raise
-    except Exception as error:  # whatever sympy raises on what a model wrote, and a process that died of it
-        return Grade(False, answer, f"the answer cannot be compared: {type(error).__name__}")
+    if isinstance(same, str):
+        return Grade(False, answer, same)
     return Grade(same, answer, None if same else f"the answer is {problem.answer}")
 
 
-def equal(reference: str, answer: str) -> bool:
-    r"""Whether two pieces of LaTeX are the same, or math-verify takes them for it.
+def check_formula(problem: Problem) -> str | None:
+    """What is wrong with the reference: nothing in it, or more than is compared.
 
-    What it overlooks is added: bases (40_9 is not 40_8), and that x \in S stands for S. Raises TimeoutError when the
-    comparison takes too long, and what math-verify raises.
+    Raises SettingError where the libraries that compare are not installed.
     """
-    reference, answer = (_MEMBER.sub("", latex.strip().strip("$"), count=1) for latex in (reference, answer))
-    if _plain(reference) == _plain(answer):
-        return True
-    numeral, other = _NUMERAL.fullmatch(_plain(reference)), _NUMERAL.fullmatch(_plain(answer))
-    if numeral and other:
-        return numeral.groups() == other.groups()
-    return verified(reference, answer)
+    for library in ("latex2sympy2_extended", "sympy", "pebble"):
+        if importlib.util.find_spec(library) is None:
+            raise SettingError(f"grading mathematics needs {library}: {INSTALL}")
+    if not clean(problem.answer):
+        return f"answer must be a formula (it is {problem.answer[:40]!r})"
+    if len(problem.answer) > LONGEST:
+        return f"answer has more than {LONGEST} characters"
+    return None
 
 
-def verified(reference: str, answer: str) -> bool:
-    """Whether math-verify takes two pieces of LaTeX for the same; raises as ``equal`` does."""
+def compare(reference: str, answer: str) -> bool | str:
+    """Whether two pieces of LaTeX are ``equal``; text where that cannot be found out, and why.
+
+    Raises TimeoutError when the comparison takes too long, and what befalls the process that compares.
+    """
     import pebble
 
     try:
-        same: bool = _processes().schedule(_verify, args=(reference, answer, SECONDS), timeout=WALL_SECONDS).result()
+        same: bool | str = _processes().schedule(_compare, (reference, answer, SECONDS), timeout=WALL_SECONDS).result()
     except pebble.ProcessExpired as error:
         if error.exitcode == -signal.SIGXCPU:
             raise TimeoutError from None
@@ -87,19 +102,37 @@ def verified(reference: str, answer: str) -> bool:
     return same
 
 
-def _plain(latex: str) -> str:
-    """LaTeX without spaces and sizes of brackets and fractions."""
-    latex = re.sub(r"\\(?:left|right)(?![a-z])|\\[,!;: ]|[~\s]", "", latex)
-    return re.sub(r"\\[dt]frac(?![a-z])", r"\\frac", latex).removesuffix(".")
+def _stated_formula(stated: Stated) -> str | None:
+    if stated.box is not None:
+        return stated.box
+    for sentence in stated.sentences:
+        if sentence.ends:
+            formula = re.search(r"(?:\$[^$]+\$|\\\([^$]+?\\\))$", sentence.text)
+            said = formula_at_start(formula[0]) if formula else None
+        else:
+            said = _formula_of(sentence.text)
+        if said:
+            return said
+    return None
+
+
+def _formula_of(said: str) -> str | None:
+    """The formula that a statement begins with, or all of its first sentence that is not a reason."""
+    filler = _FILLER.match(said)
+    said = said[filler.end() :] if filler else said
+    if formula := formula_at_start(said):
+        return formula
+    said = _REASON.sub("", first_sentence(said)).strip("*_` ,")
+    if inside := re.fullmatch(r"[A-Za-z ,]+?(\$[^$]+\$|\\\(.+?\\\))[A-Za-z ,]*", said):
+        return formula_at_start(inside[1])
+    prose = len(plain(said).split()) > 3 and not re.search(r"[\d\\^=+]", said)
+    return None if prose or not said else said
 
 
 @functools.cache  # sympy takes a second to import, so the processes stay; they end with this one
 def _processes() -> Any:
-    try:
-        import math_verify  # noqa: F401  # found out here, not in the processes
-        from pebble import ProcessPool
-    except ImportError as error:
-        raise SettingError(f"grading mathematics needs {error.name}: {INSTALL}") from error
+    from pebble import ProcessPool
+
     pool = ProcessPool(os.cpu_count() or 1, initializer=_start, context=multiprocessing.get_context("spawn"))
     atexit.register(_end, pool)
     return pool
@@ -112,22 +145,31 @@ def _end(pool: Any) -> None:
 
 def _start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    logging.disable(logging.CRITICAL)  # math-verify logs what it cannot parse: the grade says it
-    _verify(r"\frac{1}{2}", "0.6", WALL_SECONDS)  # imports and grammars are loaded before memory and time are limited
+    logging.disable(logging.CRITICAL)  # what cannot be parsed is logged: the grade says it
+    _compare(r"\sqrt{x}", "x+1", WALL_SECONDS)  # imports and grammars are loaded before memory and time are limited
     with contextlib.suppress(ImportError, OSError, ValueError):  # not on this system
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
-def _verify(reference: str, answer: str, seconds: int) -> bool:
-    from math_verify import parse, verify
-
+def _compare(reference: str, answer: str, seconds: int) -> bool | str:
+    """``compared`` in a process of its own, with so much processor time."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
         most = math.ceil(time.process_time()) + seconds
         resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-    # Its own timeouts are signals, which work in a main thread only.
-    gold, found = (parse(rf"\boxed{{{latex}}}", parsing_timeout=None) for latex in (reference, answer))
-    return bool(verify(gold, found, allow_set_relation_comp=True, timeout_seconds=None))
+    return compared(reference, answer)
+
+
+def compared(reference: str, answer: str) -> bool | str:
+    """``equal``; what its parser and sympy raise on a text is the text's fault, and the reason given."""
+    try:
+        return equal(reference, answer)
+    except ImportError:
+        raise
+    except Unreadable:
+        return "the answer is no formula that can be compared"
+    except Exception as error:
+        return f"the answer cannot be compared: {type(error).__name__}"

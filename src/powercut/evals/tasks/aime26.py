@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from powercut.evals.data import Row, hub_rows
-from powercut.evals.graders.number import grade_number
+from powercut.evals.graders.number import check_number, grade_number
 from powercut.evals.problem import Problem
 from powercut.evals.tasks.task import Order, Task, read_question
 
@@ -24,5 +24,6 @@ TASK = Task(
     partial(hub_rows, "MathArena/aime_2026", None, "train"),
     read_aime,
     grade_number,
+    check_number,
     max_new_tokens=6144,
 )

@@ -13,7 +13,7 @@ import numpy as np
 
 from powercut.errors import SettingError
 from powercut.evals.data import Row
-from powercut.evals.graders.number import grade_number
+from powercut.evals.graders.number import check_number, grade_number
 from powercut.evals.problem import Problem
 from powercut.evals.tasks.task import Task, read_question
 
@@ -181,4 +181,4 @@ def _rows() -> list[Row]:
     ]
 
 
-TASK = Task("arithmetic", "math", _rows, read_question, grade_number, max_new_tokens=256)
+TASK = Task("arithmetic", "math", _rows, read_question, grade_number, check_number, max_new_tokens=256)

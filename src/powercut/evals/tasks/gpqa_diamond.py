@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from powercut.evals.data import Row, hub_rows
-from powercut.evals.graders.letter import grade_choice
+from powercut.evals.graders.letter import check_choices, grade_choice
 from powercut.evals.problem import LETTERS, Problem
 from powercut.evals.tasks.task import ANSWER, QUESTION, Order, Task, problem_id
 
@@ -45,5 +45,6 @@ TASK = Task(
     partial(hub_rows, "Idavidrein/gpqa", "gpqa_diamond", "train"),
     read_choices,
     grade_choice,
+    check_choices,
     max_new_tokens=6144,
 )

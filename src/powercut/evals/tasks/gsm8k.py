@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from powercut.evals.data import Row, hub_rows
-from powercut.evals.graders.number import grade_number
+from powercut.evals.graders.number import check_number, grade_number
 from powercut.evals.problem import Problem
 from powercut.evals.tasks.task import Order, Task, read_question
 
@@ -19,4 +19,4 @@ def read_gsm8k(row: Row, order: Order) -> Problem:
     return Problem(problem.id, problem.question, number)
 
 
-TASK = Task("gsm8k", "math", partial(hub_rows, "openai/gsm8k", "main"), read_gsm8k, grade_number)
+TASK = Task("gsm8k", "math", partial(hub_rows, "openai/gsm8k", "main"), read_gsm8k, grade_number, check_number)

@@ -31,7 +31,8 @@ class Task:
 
     ``load`` gives its rows and ``read`` turns a row and an order of its choices into a Problem. ``grade`` is a function
     of problem and text that may block (call it in a thread); it is None for code, which ``score`` has executed.
-    ``max_new_tokens`` and ``alpha`` are those of arXiv 2605.30327 where it has the task.
+    ``check`` says what the grader cannot use in a problem (None: nothing). ``max_new_tokens`` and ``alpha`` are those
+    of arXiv 2605.30327 where it has the task.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Task:
     load: Callable[[], Sequence[Row]]
     read: Callable[[Row, Order], Problem]
     grade: Callable[[Problem, str], Grade] | None
+    check: Callable[[Problem], str | None] = lambda problem: None
     max_new_tokens: int = 3072
     alpha: float = 4.0
 
@@ -55,7 +57,7 @@ class Task:
         Choices have an order of their own, the same always; a ``seed`` gives all another.
 
         Raises SettingError, naming the remedy, if the data cannot be had, and naming row, field and accepted names if a
-        row lacks one.
+        row lacks one, or has in it what the grader cannot use.
         """
         if limit is not None and limit < 1:
             raise SettingError(f"limit must be at least 1 (got {limit})")
@@ -65,6 +67,8 @@ class Task:
         problems = []
         for row in rows[:limit]:
             problem = self.read(row, shuffled or own_order(row))
+            if (fault := self.check(problem)) is not None:
+                raise row.error(fault)
             if (first := seen.setdefault(problem.id, row.number)) != row.number:
                 raise row.error(f"its id {problem.id} is that of row {first}")
             problems.append(problem)
