@@ -32,7 +32,7 @@ def read_adapter(folder: Path) -> Adapter | None:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
         return Adapter(str(folder), str(config["peft_type"]), str(config["base_model_name_or_path"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise EngineError(f"model: {file} does not say which model it is an adapter to ({one_line(error)})") from error
 
 

@@ -81,7 +81,7 @@ def _has_weights(folder: Path) -> bool:
     for index in folder.glob("*.index.json"):
         try:
             parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
         if parts and all((folder / str(part)).is_file() for part in parts):
             return True

@@ -9,6 +9,7 @@ from typing import Any
 
 from powercut.errors import EngineError, SettingError, one_line
 from powercut.models.adapters import ADAPTER_FILE, Adapter, merge, need_peft, read_adapter
+from powercut.models.checking import check_built, check_claims, check_files
 from powercut.models.converting import DEFAULT_MODEL, CacheUnusableError, bundled_folder, read_gguf
 from powercut.models.finding import FoundModel, find_model, gated
 from powercut.models.libraries import libraries, quiet
@@ -106,11 +107,18 @@ def _stop_tokens(name: str, model: Any, tokenizer: Any | None) -> frozenset[int]
     turn = frozenset[int]() if tokenizer is None else TokenizerText(tokenizer).turn_end
     ends = [token for token in (*listed, own) if token is not None]
     for token in ends:
-        if not isinstance(token, int) or token < 0:
+        if type(token) is not int or token < 0:
             raise EngineError(
                 f"model: {name}: eos_token_id {token!r} of its configs is no token id; give a number there"
             )
-    return turn | frozenset(ends)
+    stops, vocab = turn | frozenset(ends), int(model.config.get_text_config().vocab_size)
+    if outside := sorted(token for token in stops if token >= vocab):
+        warnings.warn(
+            f"model: {name}: end token {one_line(str(outside[0]), 40)} is outside its vocabulary of {vocab} tokens: it "
+            "ends nothing",
+            stacklevel=2,
+        )
+    return stops.difference(outside)
 
 
 def _check_device(torch: Any, device: str | None) -> str:
@@ -133,6 +141,15 @@ def check_config(found: FoundModel) -> Any:
     """The model's transformers config. Raises EngineError for a kind that transformers or powercut does not load."""
     _, transformers = libraries()
     name = found.name
+    folder = Path(found.source) if found.local else None
+    if folder is not None:
+        check_files(name, folder)
+    try:
+        claimed, _ = transformers.PretrainedConfig.get_config_dict(found.source, local_files_only=found.local)
+    except Exception as error:
+        raise _explained(name, error, "its config.json cannot be read") from error
+    if isinstance(claimed, dict):
+        check_claims(name, claimed, folder)
     try:
         config = transformers.AutoConfig.from_pretrained(
             found.source, local_files_only=found.local, trust_remote_code=False
@@ -171,6 +188,13 @@ def _load_weights(found: FoundModel, config: Any, device: str, dtype: Any) -> An
             f"model: {name} lacks {len(missing)} of its weights ({missing[0]}, ...): it is incomplete, "
             "or no causal language model"
         )
+    check_built(name, model)
+    if unused := sorted(report["unexpected_keys"]):
+        warnings.warn(
+            f"model: {name}: its config.json has no use for {len(unused)} of its weights ({unused[0]}, ...): "
+            "is it that of another model?",
+            stacklevel=2,
+        )
     return model
 
 
@@ -204,6 +228,10 @@ def _explained(name: str, error: Exception, what: str) -> EngineError:
         version = libraries()[1].__version__
         return EngineError(
             f"model: {name} is of a kind that transformers {version} does not know: pip install --upgrade transformers"
+        )
+    if "ignore_mismatched_sizes" in text:
+        return EngineError(
+            f"model: {name}: its weights have other sizes than its config.json says; download or save it again"
         )
     if "trust_remote_code" in text:
         return EngineError(f"model: {name} comes with code of its own, which powercut does not run; use another model")

@@ -113,9 +113,12 @@ class _Trial:
             wanted = [_plain(model, tokens) for tokens in (short, long)]
         except Exception as error:
             raise EngineError(f"the model cannot be run ({type(error).__name__}: {one_line(error)})") from error
+        logits = torch.stack(wanted)
+        if bool((torch.isnan(logits) | torch.isposinf(logits)).any()):
+            raise EngineError("the model's logits are NaN or infinite: try dtype float32, or check the weights")
         # More than half the digits: 7e-5 in float32, 0.05 in bfloat16. Parts of a model are float32 in any case.
         eps = max(torch.finfo(model.dtype).eps, torch.finfo(torch.float32).eps)
-        return cls((short, long), torch.stack(wanted), tolerance=eps**0.6, rounding=8 * eps)
+        return cls((short, long), logits, tolerance=eps**0.6, rounding=8 * eps)
 
     def try_slots(self, model: PreTrainedModel) -> None:
         """Raise NoSlotsError unless slots give the logits wanted, whatever lies under the mask."""
@@ -152,7 +155,8 @@ class _Trial:
     @staticmethod
     def _difference(a: torch.Tensor, b: torch.Tensor) -> float:
         """The largest difference of logits ``[rows, V]``, relative to the largest logit of its row."""
-        return float(((a - b).abs().amax(-1) / b.abs().amax(-1)).max())
+        largest = b.abs().amax(-1).clamp_min(torch.finfo(b.dtype).tiny)  # they may all be 0
+        return float(((a - b).abs().amax(-1) / largest).max())
 
 
 def _plain(model: PreTrainedModel, tokens: IntArray) -> torch.Tensor:

@@ -58,6 +58,8 @@ class TransformersEngine:
         switch = rope_switch(config)
         if context_length is None:
             context_length = min(longest or DEFAULT_LENGTH, switch or DEFAULT_LENGTH, DEFAULT_LENGTH)
+        if longest == 1:
+            raise EngineError("the model has a position for one token only: it cannot continue a prompt")
         if slots < 1:
             raise SettingError(f"slots must be at least 1 (got {slots})")
         if context_length < 2 or (longest is not None and context_length > longest):
