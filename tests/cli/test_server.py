@@ -43,6 +43,19 @@ def test_a_served_model_and_its_tokenizer(tmp_path, capsys):
     assert len(json.loads(line)["tokens"]) == 6
 
 
+def test_as_many_log_probs_are_tried_out_as_the_samplers_will_ask_for(tmp_path, capsys):
+    with FakeServer(model, tokenizer=tiny_tokenizer(), max_logprobs=4) as server:
+        assert main(["sample", "hi", "--model", server.url, *SHORT]) == 0
+        capsys.readouterr()
+        words = ["--model", server.url, "--top-k", "6"]
+        for command in (["sample", "hi"], ["eval", "arithmetic", "--limit", "1", "--out", str(tmp_path / "run")]):
+            asked = len(server.seen)
+            assert main([*command, *words]) == 2
+            assert "top_k=6" in (said := capsys.readouterr().err)
+            assert "--max-logprobs 6" in said
+            assert len(server.seen) == asked
+
+
 @pytest.mark.parametrize(("flag", "value"), [("--served-model", "m"), ("--tokenizer", "t")])
 @pytest.mark.parametrize("command", [["sample", "hi"], ["eval", "arithmetic", "--out"]])
 def test_they_are_for_servers_only(command, flag, value, tmp_path, capsys):

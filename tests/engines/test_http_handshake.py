@@ -32,6 +32,19 @@ def test_no_server():
         ("http://[::1/v1", "no base URL"),
         ("http://host/v1,ftp://other", "no base URL"),
         ("http://u:secret@host/v1", "no key into the URL"),
+        ("http://u:secret@host:99999/v1", r"'http://\*\*\*@host:99999/v1' is no base URL"),
+        ("http://u:secret@[::1/v1", r"'http://\*\*\*@\[::1/v1' is no base URL"),
+        ("http://host/v1?", "no key into the URL"),
+        ("http://host/v1#secret", "'http://host/v1' has a fragment"),
+        ("http://u:secret@host/" + "x" * 10_000, "has 10021 characters"),
+        ("u:secret@host:8000", "http://host:8000"),
+        ("http://host:1/v1 http://host:2/v1", "no base URL"),
+        ("http://host:1/v1;http://host:2/v1", "no base URL"),
+        ("http://http://host:1", "no base URL"),
+        ("http://host:1\x1b[2J", "no base URL"),
+        ("http://\ud800/", "no base URL"),
+        ("ftp://u:secret@host/v1", "begins with http:// or https://"),
+        ("localhost:8000,localhost:8001/v1", "http://localhost:8000,http://localhost:8001/v1"),
         ("http://host/v1?key=secret", "no key into the URL"),
         ("http://host/v1#part", "fragment"),
         ("http://host/v1#", "fragment"),
@@ -53,6 +66,26 @@ def test_another_model(kind):
     with FakeServer(MODEL, kind=kind, model="org/some") as server:
         rejected(server, "model: .* serves org/some, not org/other", model="org/other")
         assert load(server, model="org/some").name == "org/some"
+
+
+def test_the_scheme_may_be_in_capitals_and_have_spaces_around():
+    with FakeServer(MODEL) as server:
+        assert pc.load(server.url.replace("http", " HTTP") + "/ \n", top_k=4).name == "fake"
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[2J", "\u202eab", "x" * 5000])
+def test_a_server_whose_model_has_no_name(name):
+    listed = json_answer({"data": [{"id": name, "owned_by": "vllm"}]})
+    with FakeServer(MODEL, instead=lambda path, body: listed) as server:
+        assert rejected(server, "lists what is no name", model=None).isprintable()
+
+
+def test_a_redirect_names_the_address_to_give():
+    moved = b"HTTP/1.1 308 X\r\nLocation: https://elsewhere/v1/models\r\nContent-Length: 0\r\n\r\n"
+    with FakeServer(MODEL, instead=lambda path, body: moved) as server:
+        rejected(
+            server, "^http://127.0.0.1:[0-9]+ sends its callers on to https://elsewhere/v1/models: give the address"
+        )
 
 
 def test_servers_of_different_models():
@@ -84,12 +117,22 @@ def test_too_few_log_probs():
         rejected(server, "top_k=7: .* only 6 log-probabilities", top_k=7)
 
 
-def test_a_larger_top_k_is_tried_when_it_is_first_wanted():
-    with FakeServer(MODEL, max_logprobs=5) as server:
+@every_kind
+def test_more_log_probs_than_were_tried_out_are_refused_by_the_first_request(kind):
+    """Nothing is asked before, which would hold up the event loop."""
+    with FakeServer(MODEL, kind=kind, max_logprobs=5) as server:
         engine = load(server)
-        engine.check(ask(top_k=5))
-        with pytest.raises(pc.SettingError, match="top_k=6"):
-            engine.check(ask(top_k=6))
+        before = len(server.calls)
+        engine.check(ask(top_k=6))
+        assert len(server.calls) == before
+        assert len(extend(engine, ask(n=1, top_k=5))[0])
+        remedy = "--max-logprobs 6, or lower top_k" if kind in ("completions", "generate") else "lower top_k"
+        with pytest.raises(pc.SettingError, match=f"top_k=6: .* refuses .*max allowed: 5.*: .*{remedy}"):
+            extend(engine, ask(n=1, top_k=6))
+    with FakeServer(MODEL, kind=kind) as server:
+        engine = load(server)
+        with pytest.raises(pc.EngineError, match="6 log-probabilities for a token where top_k is 7"):
+            extend(engine, ask(top_k=7))
 
 
 def test_requests_that_no_server_can_serve():
@@ -239,10 +282,28 @@ def test_a_server_that_still_loads_its_model_is_waited_for(path, caplog):
     with FakeServer(MODEL, kind="llama") as server:
         server.instead = answer
         load(server)
-    assert sum("still loads its model" in record.getMessage() for record in caplog.records) == 1
+    assert sum("Loading model; waiting for it" in record.getMessage() for record in caplog.records) == 1
     with FakeServer(MODEL, kind="llama") as server:
         server.instead = lambda asked, body: loading
         rejected(server, "Loading model.*start the server", retry_for=0.0)
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/completions"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_names_a_time_is_waited_for(path, status, caplog):
+    busy = f"HTTP/1.1 {status} X\r\nRetry-After: 0.01\r\nContent-Length: 0\r\n\r\n".encode()
+    left = [2]
+
+    def answer(asked, body):
+        left[0] -= asked == path and left[0] > 0
+        return busy if asked == path and left[0] else None
+
+    with FakeServer(MODEL) as server:
+        server.instead = answer
+        load(server)
+        assert sum(f"HTTP {status}: no reason given; waiting" in record.getMessage() for record in caplog.records) == 1
+        server.instead = lambda asked, body: busy
+        rejected(server, f"HTTP {status}.*start the server", retry_for=0.0)
 
 
 # what a server tells of itself

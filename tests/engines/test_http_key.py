@@ -1,7 +1,10 @@
 """The key is sent, where it may be, and never shown."""
 
+import html
 import json
 import logging
+import traceback
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -94,6 +97,82 @@ def test_a_server_that_echoes_the_key_has_it_blacked_out(monkeypatch, key, befor
         text = rejected(server, ".")
     assert "SECRET" not in text
     assert key[:5] not in text
+
+
+SECRET = "sk-S3CRET\"'\\ <&>+/%="
+QUOTED = {
+    "itself": str,
+    "repr": repr,
+    "repr of repr": lambda key: repr(repr(key)),
+    "bytes": lambda key: repr(key.encode()),
+    "JSON": json.dumps,
+    "JSON in JSON": lambda key: json.dumps(json.dumps(key)),
+    "JSON by code": lambda key: "".join(c if c.isalnum() else f"\\u{ord(c):04x}" for c in key),
+    "HTML": html.escape,
+    "HTML by code": lambda key: "".join(c if c.isalnum() else f"&#{ord(c)};" for c in key),
+    "URL": quote,
+    "URL, all of it": lambda key: quote(key, safe="").lower().replace("sk-s3cret", "sk-S3CRET"),
+    "form": quote_plus,
+}
+
+
+@pytest.mark.parametrize("how", QUOTED)
+def test_however_the_key_is_quoted(how):
+    assert without_key(f"Bearer {QUOTED[how](SECRET)} was refused", SECRET).replace("'", "").replace('"', "").replace(
+        "\\", ""
+    ) in ("Bearer *** was refused", "Bearer b*** was refused")
+
+
+def test_a_key_that_is_no_pattern():
+    assert without_key("a.b* axb* (", "a.b*") == "*** axb* ("
+    assert without_key("a\\b ((", "((") == "a\\b ***"
+
+
+def test_a_key_too_long_is_refused(monkeypatch):
+    monkeypatch.setenv("POWERCUT_API_KEY", "sk-secret" * 1000)
+    with pytest.raises(pc.SettingError, match="POWERCUT_API_KEY has 9000 characters") as caught:
+        pc.load("https://example.org/v1")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "nonsense://x"])
+def test_no_proxy_sees_what_is_sent_to_this_machine(monkeypatch, name, proxy):
+    monkeypatch.setenv(name, proxy)
+    with FakeServer(MODEL) as server:
+        assert load(server).name == "fake"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HTTP_PROXY", "nonsense://u:secret@x"),
+        ("ALL_PROXY", "socks9://u:secret@x"),
+        ("SSL_CERT_FILE", "/nowhere"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_one_line(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(pc.SettingError, match=r"the environment names cannot be used .*: correct HTTP_PROXY") as caught:
+        pc.load("http://example.org/v1")
+    assert str(caught.value).isprintable()
+    assert "secret" not in str(caught.value)
+
+
+def test_nothing_of_an_answer_shows_the_key(monkeypatch):
+    """Not even a traceback: a value of the wrong type is quoted in the error."""
+    monkeypatch.setenv("POWERCUT_API_KEY", "sk-secret")
+
+    def echo(event):
+        body = json.loads(event.removeprefix("data: "))
+        return f"data: {json.dumps(body | {'usage': {'completion_tokens': 'sk-secret'}})}\n\n"
+
+    with (
+        FakeServer(MODEL, spoil=echo) as server,
+        pytest.raises(pc.EngineError, match=r"'\*\*\*' is no count") as caught,
+    ):
+        load(server)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_what_could_move_a_cursor_is_left_out():

@@ -9,6 +9,7 @@ import pytest
 import powercut as pc
 from powercut.engines.http.api import _seconds
 from powercut.engines.http.pool import LONGEST_PAUSE, Patience
+from powercut.engines.protocol import Chain
 from tests.engines.fake_server import FakeServer
 from tests.engines.http_tools import MODEL, OnWarning, ask, extend, load, never_stops, now
 
@@ -18,8 +19,71 @@ def test_pauses_grow_and_are_bounded_however_long_a_server_is_away():
     pauses = [patience.pause() for _ in range(5000)]
     assert pauses[:5] == [0.5, 1.0, 2.0, 4.0, 8.0]
     assert set(pauses[5:]) == {LONGEST_PAUSE}
-    patience.renew()
+    patience.renew(time.monotonic())
     assert patience.pause() == 0.5
+
+
+def test_how_long_a_try_may_go_on_without_a_token(monkeypatch):
+    """All of read_timeout at first, then as long as retry_for lasts since the last token."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    patience = Patience(retry_for=600.0, backoff=0.5)
+    assert patience.limit(300.0) == 300.0
+    assert patience.limit(10_000.0) == 10_000.0
+    now[0] += 300
+    assert patience.left == 300
+    patience.pause()
+    assert patience.limit(1000.0) == 300
+    assert patience.limit(200.0) == 200
+    now[0] += 299
+    assert patience.limit(1000.0) == LONGEST_PAUSE  # there is time for an answer, however late it is
+    assert patience.limit(5.0) == 5.0
+    now[0] += 1
+    assert not patience.left
+    patience.renew(now[0] - 50)  # a token came, and then nothing for 50 seconds
+    assert (patience.waited, patience.left, patience.attempts) == (50, 550, 0)
+    assert patience.limit(1000.0) == 1000
+    hasty = Patience(retry_for=0.0, backoff=0.5)
+    assert hasty.limit(300.0) == 300
+
+
+def test_a_silent_server_is_left_for_another():
+    """It answers whatever is no request for tokens. The times are of a test: 0.5 s of silence have failed."""
+    with FakeServer(never_stops) as silent, FakeServer(never_stops) as other:
+        engine = load(silent, other, top_k=3)
+        silent.hold_after = 0
+        for server in engine._pool.servers[:1]:
+            server.api.read_timeout = 0.5
+        chains = [Chain(), Chain()]
+        traces = extend(engine, *(ask(seed, top_k=3, chain=chain) for seed, chain in enumerate(chains)))
+        assert [len(trace) for trace in traces] == [12, 12]
+        assert engine._pool.pick(chains[0]) is engine._pool.pick(chains[1]) is engine._pool.servers[1]
+        silent.killed.set()
+
+
+def test_a_silent_server_is_given_up_and_what_came_before_counts(monkeypatch):
+    """It gives four tokens, then nothing; the time is counted from the last of them."""
+    since: list[tuple[float, float]] = []
+    shown: list[pc.Trace] = []
+    renew = Patience.renew
+    monkeypatch.setattr(
+        Patience, "renew", lambda patience, at: since.append((at, time.monotonic())) or renew(patience, at)
+    )
+    with FakeServer(never_stops) as server:
+        engine = load(server, top_k=3, retry_for=0.0)
+        server.hold_after = 4
+
+        def hasty_from_the_last_on(piece):
+            shown.append(piece)
+            if len(shown) == 3:
+                engine._pool.servers[0].api.read_timeout = 0.5
+            return True
+
+        with pytest.raises(pc.EngineError, match=r"nothing came from .* for 0\.5 s \(read_timeout\); given up after"):
+            extend(engine, ask(top_k=3), keep_going=hasty_from_the_last_on)
+        server.killed.set()
+    (made, _), (last_token, failed) = since[-2:]
+    assert made < last_token <= failed - 0.5
 
 
 def test_a_server_may_ask_for_a_longer_pause_but_not_for_more_than_is_left():

@@ -79,8 +79,7 @@ def test_an_event_with_any_value_anywhere(dialect, data):
 @given(JSON)
 @settings(max_examples=100)
 def test_any_json_in_place_of_other_answers(answer):
-    assert all(isinstance(name, str) for name in model_ids(answer))
-    assert all("id" in card for card in model_cards(answer))
+    assert all(isinstance(name, str) for name in model_ids(model_cards(answer)))
     for read in (token_ids, *(dialect.read_about for dialect in in_order("vllm"))):
         with contextlib.suppress(EngineError, TypeError, AttributeError):  # the handshake words the last two
             read(answer)

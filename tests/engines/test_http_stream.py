@@ -1,6 +1,7 @@
 """Reading streams: where events end, how long one waits for a token, and answers of any other shape."""
 
 import asyncio
+import gzip
 import json
 import threading
 
@@ -11,7 +12,7 @@ import powercut as pc
 from powercut.engines.http import api
 from powercut.engines.http.api import Api, lines
 from tests.checks import chi_square_p
-from tests.engines.fake_server import FakeServer
+from tests.engines.fake_server import FakeServer, write
 from tests.engines.http_tools import MODEL, ask, every_kind, extend, load, never_stops, now, rejected
 
 ALARM = 1e-6
@@ -64,6 +65,8 @@ def test_an_event_too_large_is_given_up(monkeypatch):
     assert len(now(all_lines(*[b"x" * 1000] * 1000, b"\n"))[0]) == 10**6
     with pytest.raises(pc.EngineError, match="more than 1 MiB"):
         now(all_lines(*[b"x" * 1000] * 1100, b"\n"))
+    with pytest.raises(pc.EngineError, match="more than 1 MiB"):
+        now(all_lines(b"x" * (1 << 21) + b"\n"))  # all in one part
     with FakeServer(never_stops) as server:
         assert "more than 1 MiB" in failing(server, spoil=lambda text: text.rstrip("\n") + " " * (1 << 21))
 
@@ -97,6 +100,13 @@ def test_a_token_whose_text_ends_lines_elsewhere_keeps_its_probability(text):
         'data: {"choices": [null], "meta_info": null, "completion_probabilities": [null]}\n\n',
         'data: {"choices": [{"token_ids": 7}], "meta_info": {"completion_tokens": "x"}, "tokens": "x"}\n\n',
         "data: " + "[" * 100_000 + "\n\n",
+        "Data: {}\n\n",
+        " data: {}\n\n",
+        "\ufeffdata: {}\n\n",
+        '{"error": "Unexpected endpoint"}\n\n',
+        "<html>\n\n",
+        'data: {"choices": [], \ndata: "usage": {}}\n\n',
+        'data: {"choices": []} data: {"choices": []}\n\n',
     ],
 )
 def test_a_malformed_event_is_an_error_and_no_retry(kind, broken):
@@ -109,6 +119,41 @@ def test_a_malformed_event_is_an_error_and_no_retry(kind, broken):
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 400
         assert len(server.calls) == before + 1
+
+
+RIGHT = {
+    "a mark of UTF-8 first": lambda data: b"\xef\xbb\xbf" + data,
+    "other line ends": lambda data: data.replace(b"\n", b"\r\n"),
+    "no space": lambda data: data.replace(b"data: ", b"data:"),
+    "comments and other fields": lambda data: b": ping\n\n:\nevent: token\nid: 7\nretry: 3\n" + data,
+    "bytes of no text": lambda data: data + b": \xff\xfe\n\n",
+    "more after its end": lambda data: data + b"data: [DONE]\n\ndata: [DONE]\n\n",
+}
+HEADS = {
+    "one byte a chunk": lambda data: chunked([data[i : i + 1] for i in range(len(data))]),
+    "trailers": lambda data: chunked([data], b"X-Trailer: 1\r\n"),
+    "until it closes": lambda data: b"HTTP/1.0 200 OK\r\n\r\n" + data,
+    "informational answers first": lambda data: b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 3 + chunked([data]),
+    "gzip": lambda data: response(gzip.compress(data), Content_Encoding="gzip"),
+}
+
+
+def chunked(parts, trailer=b""):
+    body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n" + trailer + b"\r\n"
+
+
+@every_kind
+@pytest.mark.parametrize("how", [*RIGHT, *HEADS])
+def test_odd_streams_that_are_right(kind, how):
+    with FakeServer(never_stops, kind=kind) as server:
+        drawn = list(server.answer((1, 2, 3), 1, 1.0, 3, 0, set()))
+        data = "".join(f"data: {json.dumps(event)}\n\n" for event in write(server, drawn, drawn, 3)).encode()
+        answer = HEADS[how](data) if how in HEADS else chunked([RIGHT[how](data)])
+        engine = load(server, top_k=3, retry_for=0.0)
+        server.instead = lambda path, body: answer
+        (trace,) = extend(engine, ask(top_k=3, n=1))
+    assert trace.tokens.tolist() == [drawn[0][0]]
 
 
 HARM = {
@@ -263,6 +308,15 @@ ANSWERS = {
     "bytes": response(b"\xff\xfe\x00"),
     "escape codes": response('{"error": {"message": "\\u001b[2J\\u001b]0;title\\u0007"}}', "400 Bad Request"),
     "no status": b"HTTP/1.1 \r\n\r\n",
+    "no gzip's end": response(gzip.compress(b"{" * 1000)[:-20], Content_Encoding="gzip"),
+    "bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n{}",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "switching": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    "no content": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "a place that is none": b"HTTP/1.1 308 X\r\nLocation: http://\xff\x1b[2J\r\nContent-Length: 0\r\n\r\n",
+    "TLS": b"\x15\x03\x01\x00\x02\x02\x28",
+    "a huge code": response('data: {"error": {"code": 1' + "0" * 400 + ', "message": "x"}}\n\n'),
+    "two bytes a character": response('{"data": []}'.encode("utf-16")),
 }
 
 

@@ -252,7 +252,19 @@ def test_text_is_made_by_another_server_where_the_first_is_away():
         one.start()
 
 
-@pytest.mark.parametrize("answer", ['{"tokens": "x"}', '{"tokens": [1.5]}', "[]", "7", "", '{"text": 7}'])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"tokens": "x"}',
+        '{"tokens": [1.5]}',
+        '{"tokens": [9223372036854775808]}',
+        '{"tokens": [-1]}',
+        "[]",
+        "7",
+        "",
+        '{"text": 7}',
+    ],
+)
 def test_answers_of_another_shape_are_one_line(answer):
     data = f"HTTP/1.1 200 X\r\nContent-Length: {len(answer)}\r\n\r\n{answer}".encode()
     with FakeServer(text_model, tokenizer=tiny_tokenizer()) as server:

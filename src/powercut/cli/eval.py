@@ -137,6 +137,8 @@ def evaluate(
     most = sum(
         len(bench.problems) * seeds * each.sampler.width for bench, several in chosen.items() for each in several
     )
+    samplers = [each.sampler for several in chosen.values() for each in several]
+    top_k = max((sampler.top_k for sampler in samplers if sampler.top_k is not None), default=None)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     results: dict[Cell, list[Result]] = {}
     with RunFolder(out) as folder:
@@ -145,7 +147,7 @@ def evaluate(
 
         def run_model(name: str) -> None:
             nonlocal facts
-            engine = load_engine(console, name, options, most)
+            engine = load_engine(console, name, options, most, top_k)
             try:
                 facts = replace(facts, engines={**(facts.engines or {}), name: engine.describe()})
                 folder.record(facts)

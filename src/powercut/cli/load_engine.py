@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from powercut.engines.protocol import Engine
 
 
-def load_engine(console: Console, model: str | None, options: dict[str, Any], most: int) -> Engine:
-    """Load a model while a line says so; ``most`` is how many requests there can be at once."""
+def load_engine(
+    console: Console, model: str | None, options: dict[str, Any], most: int, top_k: int | None = None
+) -> Engine:
+    """Load a model while a line says so.
+
+    ``most`` is how many requests there can be at once, ``top_k`` the most log-probabilities that one asks for.
+    """
     import powercut
     from powercut.engines import select
 
@@ -23,6 +28,8 @@ def load_engine(console: Console, model: str | None, options: dict[str, Any], mo
             raise SettingError(f"{named} is for a server: give its URL, --model http://HOST:PORT/v1, or leave it out")
     if engine_name == "transformers":
         options = {"slots": min(16, most), **options}  # no memory for more requests than there will be
+    if engine_name in ("http", "https") and top_k is not None:
+        options = {"top_k": top_k, **options}  # tried out now, not in the first completion
     if not console.is_terminal:
         return powercut.load(model, **options)
     with console.status("loading the model"):

@@ -144,7 +144,7 @@ def sample(
             write_trace=trace.write if trace else None,
         )
         try:
-            engine = load_engine(console, model, engine_options, job.total * built.width)
+            engine = load_engine(console, model, engine_options, job.total * built.width, built.top_k)
             asyncio.run(session.run(engine))
         except KeyboardInterrupt:
             say(f"interrupted: {session.finished} of {job.total} completions finished")

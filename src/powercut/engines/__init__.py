@@ -14,7 +14,7 @@ from powercut.models.libraries import libraries
 
 Loader = Callable[..., Engine]
 
-_HOST_AND_PORT = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}(/.*)?")
+_HOST_AND_PORT = re.compile(r"(?:[^/@\s]*@)?((?:[\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}(?:/[^,]*)?)")
 
 
 def _transformers() -> Loader:
@@ -50,8 +50,8 @@ ENGINES: dict[str, Callable[[], Loader]] = {
 def select(model: str | None) -> tuple[str, str | None]:
     """The engine that ``model`` asks for (``transformers`` unless it has an engine's prefix), and the rest of it."""
     prefix, colon, rest = (model or "").partition(":")
-    if rest.startswith("//") and prefix in ("http", "https"):
-        return prefix, model  # URLs stay whole
+    if rest.startswith("//") and (scheme := prefix.strip().lower()) in ("http", "https"):
+        return scheme, model  # URLs stay whole
     return (prefix, rest or None) if colon and prefix in ENGINES else ("transformers", model)
 
 
@@ -67,8 +67,8 @@ def load(name: str | None = None, /, **options: Any) -> Engine:
     if name is None:
         name = options.pop("model", None)
     engine, rest = select(name)
-    if engine == "transformers" and rest is not None and _HOST_AND_PORT.fullmatch(rest) and not Path(rest).exists():
-        raise SettingError(f"model: {rest} looks like a server's address: give it with its scheme, http://{rest}")
+    if engine == "transformers" and rest is not None:
+        _refuse_addresses(rest)
     loader = ENGINES[engine]()
     parameters = signature(loader).parameters
     takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
@@ -77,3 +77,16 @@ def load(name: str | None = None, /, **options: Any) -> Engine:
     if unknown and not takes_any:
         raise SettingError(f"the {engine} engine has no option {unknown[0]}")
     return loader(rest, **options)
+
+
+def _refuse_addresses(model: str) -> None:
+    """Raise SettingError for the address of a server that lacks its scheme, or has one that no server here has.
+
+    It does not repeat what may be a password.
+    """
+    found = [_HOST_AND_PORT.fullmatch(part.strip()) for part in model.split(",")]
+    if all(found) and not Path(model).exists():
+        addresses = ",".join(f"http://{each[1]}" for each in found if each)
+        raise SettingError(f"model: this looks like a server's address: give it with its scheme, {addresses}")
+    if "://" in model:
+        raise SettingError("model: the address of a server begins with http:// or https://")

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from powercut.errors import PowercutError, SettingError
 from powercut.evals.runs.folder import Lines, RunFolder
+from powercut.evals.runs.provenance import provenance
 from powercut.records import CellFacts, Result, RunFacts
 
 FACTS = CellFacts(task="t", model="m", sampler="s", settings={}, seeds=(0, 1), problems=2)
@@ -307,3 +308,8 @@ def test_a_full_disk_is_one_line_for_whole_files_too(tmp_path):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_no_password_of_an_address_is_kept():
+    facts = provenance(["powercut", "eval", "--model", "http://u:secret@host:8000/v1,http://v:secret@other/v1"])
+    assert facts.argv[-1] == "http://***@host:8000/v1,http://***@other/v1"

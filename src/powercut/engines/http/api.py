@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
 import httpx
 
-from powercut.engines.http.addresses import KEY, OPENAI_KEY, read_key, without_key
+from powercut.engines.http.addresses import KEY, OPENAI_KEY, on_this_machine, read_key, without_key
 from powercut.engines.http.connections import Connections
 from powercut.errors import EngineError, one_line
 
@@ -21,6 +22,9 @@ LARGEST_ANSWER = 64 * 2**20
 
 _PASSING = {408, 425, 429}
 
+_FIELDS = {b"data", b"error", b"event", b"id", b"retry", b""}
+"""How lines of an event begin; the last is that of comments, and of the empty line after an event."""
+
 
 class RefusedError(EngineError):
     """The server understood and said no: asking again does not help. ``reason`` is its message."""
@@ -28,6 +32,11 @@ class RefusedError(EngineError):
     def __init__(self, text: str, status: int, reason: str) -> None:
         super().__init__(text)
         self.status, self.reason = status, reason
+
+    @property
+    def no_path(self) -> bool:
+        """Whether the server does not know what it was asked for."""
+        return self.status in (404, 405, 501)
 
 
 class UnavailableError(EngineError):
@@ -50,9 +59,9 @@ class UnavailableError(EngineError):
         self.status, self.retry_after, self.broke, self.slow = status, retry_after, broke, slow
 
     @property
-    def loading(self) -> bool:
-        """Whether the server says that it is up and still loads its model."""
-        return self.status == 503 and "loading" in str(self).lower()
+    def later(self) -> bool:
+        """Whether the server is up and says that it will serve later: it loads its model, or names a time."""
+        return self.retry_after > 0 or (self.status == 503 and "loading" in str(self).lower())
 
 
 class Api:
@@ -67,7 +76,8 @@ class Api:
         headers = {"Accept-Encoding": "identity"}  # compressing would hold events back
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
-        self._connections = Connections(headers, httpx.Timeout(None, connect=connect))
+        timeout = httpx.Timeout(None, connect=connect)
+        self._connections = Connections(headers, timeout, direct=on_this_machine(root))
 
     def __repr__(self) -> str:
         return f"Api({self.root!r})"
@@ -98,9 +108,10 @@ class Api:
         """Close all connections, those in use too."""
         await self._connections.aclose()
 
-    def no_answer(self) -> UnavailableError:
-        """What it is when nothing came for ``read_timeout`` seconds."""
-        return UnavailableError(f"nothing came from {self.root} for {self.read_timeout:g} s (read_timeout)", slow=True)
+    def no_answer(self, seconds: float) -> UnavailableError:
+        """What it is when nothing came for so long."""
+        named = " (read_timeout)" if seconds >= self.read_timeout else ""
+        return UnavailableError(f"nothing came from {self.root} for {seconds:.3g} s{named}", slow=True)
 
     async def _ask(self, method: str, path: str, body: Any) -> Any:
         try:
@@ -109,7 +120,7 @@ class Api:
                     async with self._opened(method, path, body) as response:
                         return self._json(await self._content(response))
         except TimeoutError:
-            raise self.no_answer() from None
+            raise self.no_answer(self.read_timeout) from None
 
     @asynccontextmanager
     async def _opened(self, method: str, path: str, body: Any) -> AsyncIterator[httpx.Response]:
@@ -155,14 +166,14 @@ class Api:
         try:
             yield
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
-            raise EngineError(f"{self.root} is no address of a server ({self._clean(str(error))})") from None
+            raise EngineError(f"{self.root} is no address of a server ({self.clean(str(error))})") from None
         except httpx.DecodingError as error:
             raise EngineError(
-                f"{self.root} gives an answer that cannot be decoded ({self._clean(str(error))})"
+                f"{self.root} gives an answer that cannot be decoded ({self.clean(str(error))})"
             ) from None
         except (httpx.HTTPError, OSError) as error:
             broke = isinstance(error, httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError)
-            what = one_line(self._clean(str(error)) or type(error).__name__, 120)
+            what = one_line(self.clean(str(error)) or type(error).__name__, 120)
             raise UnavailableError(f"no answer from {self.root} ({what})", broke=broke) from None
 
     def _json(self, content: bytes | str) -> Any:
@@ -170,13 +181,16 @@ class Api:
             return json.loads(content)
         except (ValueError, RecursionError) as error:
             what = "an empty answer" if not content.strip() else f"an answer that is not JSON ({one_line(error, 80)})"
-            raise EngineError(f"{self.root} gives {self._clean(what)}") from None
+            raise EngineError(f"{self.root} gives {self.clean(what)}") from None
 
     def _event(self, line: bytes) -> Any:
         """One line of a stream of events: its JSON object, or None where it has none."""
-        kind, colon, data = line.partition(b":")
+        kind, _, data = line.partition(b":")
         data = data.strip()
-        if not colon or kind not in (b"data", b"error") or data == b"[DONE]":
+        if kind not in _FIELDS:
+            shown = one_line(self.clean(line[:500].decode(errors="replace")), 80)
+            raise EngineError(f"{self.root} gives a line that is no event ({shown})")
+        if kind not in (b"data", b"error") or data == b"[DONE]":
             return None
         body = self._json(data.decode(errors="replace"))  # texts, which may be cut anywhere, are not used
         if not isinstance(body, dict):
@@ -184,7 +198,7 @@ class Api:
         if kind == b"error" or body.get("error"):
             error = body.get("error") or body
             code = error.get("code") if isinstance(error, dict) else None
-            raise self._worded(code if isinstance(code, int) else 500, body)
+            raise self._worded(code if isinstance(code, int) and 400 <= code < 600 else 500, body)
         return body
 
     def _refusal(self, response: httpx.Response, content: bytes) -> EngineError:
@@ -192,12 +206,19 @@ class Api:
             body = json.loads(content)
         except (ValueError, RecursionError):
             body = content.decode(errors="replace")
+        if response.has_redirect_location:
+            location = one_line(self.clean(response.headers["Location"]), 200)
+            return RefusedError(
+                f"{self.root} sends its callers on to {location}: give the address where the server itself is",
+                response.status_code,
+                "",
+            )
         return self._worded(response.status_code, body, _seconds(response.headers.get("Retry-After")))
 
     def _worded(self, status: int, body: Any, retry_after: float = 0.0) -> EngineError:
         while isinstance(body, dict):  # {"error": {"message": ...}}, {"message": ...}, {"detail": ...}
             body = next((body[key] for key in ("error", "message", "detail") if body.get(key)), "no reason given")
-        reason = self._clean(body if isinstance(body, str) else json.dumps(body)).strip()
+        reason = self.clean(body if isinstance(body, str) else json.dumps(body)).strip()
         reason = one_line(reason, 300) if reason else "no reason given"
         if status in (401, 403):
             if self._key is not None:
@@ -210,7 +231,13 @@ class Api:
             return UnavailableError(text, status=status, retry_after=retry_after)
         return RefusedError(f"{self.root} refuses with HTTP {status}: {reason}", status, reason)
 
-    def _clean(self, text: str) -> str:
+    def several(self, names: Sequence[str]) -> str:
+        """The models that a server names."""
+        shown = ", ".join(one_line(self.clean(name), 100) for name in names[:5])
+        return shown + (", ..." if len(names) > 5 else "") if names else "no model"
+
+    def clean(self, text: str) -> str:
+        """What a server said, fit to be shown (``without_key``)."""
         return without_key(text, self._key)
 
 
@@ -220,17 +247,17 @@ async def lines(parts: AsyncIterator[bytes], root: str) -> AsyncGenerator[bytes,
     What follows the last end is no line: the stream was cut there. Raises EngineError for a line that is too long.
     """
     begun: list[bytes] = []
-    size = 0
+    size, mark = 0, codecs.BOM_UTF8  # which a stream may begin with
     async with aclosing(cast(AsyncGenerator[bytes, None], parts)):
         async for part in parts:
-            *ended, rest = part.split(b"\n")
-            for line in ended:
-                yield b"".join((*begun, line)).removesuffix(b"\r")
-                begun, size = [], 0
-            begun.append(rest)
-            size += len(rest)
-            if size > LARGEST_ANSWER:
-                raise EngineError(f"{root} gives an event of more than {LARGEST_ANSWER >> 20} MiB")
+            for i, line in enumerate(found := part.split(b"\n"), 1):
+                size += len(line)
+                if size > LARGEST_ANSWER:
+                    raise EngineError(f"{root} gives an event of more than {LARGEST_ANSWER >> 20} MiB")
+                begun.append(line)
+                if i < len(found):
+                    yield b"".join(begun).removeprefix(mark).removesuffix(b"\r")
+                    begun, size, mark = [], 0, b""
 
 
 def _seconds(retry_after: str | None) -> float:

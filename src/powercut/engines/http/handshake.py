@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import aclosing
 from urllib.parse import quote
 
 import numpy as np
 
+from powercut.engines.http.addresses import LONGEST
 from powercut.engines.http.api import Api, RefusedError, UnavailableError
 from powercut.engines.http.dialects import BY_OWNER, Chunk, Dialect, Json, NoLogProbsError, in_order
-from powercut.engines.http.pool import Server, log, model_cards
+from powercut.engines.http.pool import Patience, Server, log, model_cards, model_ids
 from powercut.engines.laws import check_rows
 from powercut.engines.protocol import Request
 from powercut.errors import EngineError, PowercutError, SettingError, one_line
@@ -35,33 +35,33 @@ class UnfitError(Exception):
 async def open_server(api: Api, model: str | None, top_k: int, wait: float) -> Server:
     """Look at the server behind ``api``: its model, how it is spoken to, and whether its log-probabilities will do.
 
-    One that still loads its model is waited for, ``wait`` seconds. Raises EngineError or SettingError for what will not
-    do.
+    One that still loads its model, or asks to come back later, is waited for, ``wait`` seconds. Raises EngineError or
+    SettingError for what will not do.
     """
-    until, told = time.monotonic() + wait, False
+    patience, told = Patience(wait, 0.25), False
     while True:
         try:
             return await _open(api, model, top_k)
         except UnavailableError as error:
-            if not error.loading or time.monotonic() >= until:
+            if not error.later or not patience.left:
                 raise EngineError(f"{error}: start the server, or check the address") from error
             if not told:
-                log.warning("%s still loads its model; waiting for it (for %g seconds)", api.root, wait)
+                log.warning("%s; waiting for it (for %g seconds)", error, wait)
                 told = True
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(patience.pause(error.retry_after))
 
 
 async def _open(api: Api, model: str | None, top_k: int) -> Server:
     cards = await _models(api)
-    names = [str(card["id"]) for card in cards]
+    names = model_ids(cards)
     bases = [card for card in cards if not card.get("parent")]  # the others are adapters of them
     if model is not None and model not in names:
-        raise SettingError(f"model: {api.root} serves {_several(names)}, not {model}")
+        raise SettingError(f"model: {api.root} serves {api.several(names)}, not {model}")
     card = (bases or cards)[0] if model is None else cards[names.index(model)]
     owner = str(card.get("owned_by")).lower()
     say_which = None
     if model is None and len(bases) > 1:
-        say_which = SettingError(f"model: {api.root} serves {_several(names)}: say which")
+        say_which = SettingError(f"model: {api.root} serves {api.several(names)}: say which")
         if owner in BY_OWNER:
             raise say_which
     failures: list[tuple[Dialect, PowercutError]] = []
@@ -74,7 +74,7 @@ async def _open(api: Api, model: str | None, top_k: int) -> Server:
             unfit.append(error.why)
         except PowercutError as error:
             hopeless = isinstance(error, RefusedError) and error.status in (401, 403)
-            if hopeless or (isinstance(error, UnavailableError) and (error.loading or error.slow)):
+            if hopeless or (isinstance(error, UnavailableError) and (error.later or error.slow)):
                 raise
             failures.append((dialect, error))
         else:
@@ -96,7 +96,7 @@ def _none_of_them(api: Api, why: str) -> EngineError:
 
 
 def _no_path(error: PowercutError) -> bool:
-    return isinstance(error, RefusedError) and error.status in (404, 405, 501)
+    return isinstance(error, RefusedError) and error.no_path
 
 
 async def _models(api: Api) -> list[Json]:
@@ -106,11 +106,13 @@ async def _models(api: Api) -> list[Json]:
     except UnavailableError:
         raise
     except EngineError as error:
-        if isinstance(error, RefusedError) and error.status in (401, 403):
+        if isinstance(error, RefusedError) and (error.status in (401, 403) or 300 <= error.status < 400):
             raise
         raise _none_of_them(api, f"no list of models at its /v1/models ({one_line(error, 160)})") from error
     if not cards:
         raise _none_of_them(api, "its /v1/models lists none")
+    if not all(name.isprintable() and len(name) <= LONGEST for name in model_ids(cards)):
+        raise _none_of_them(api, "its /v1/models lists what is no name")
     return cards
 
 
@@ -130,10 +132,11 @@ async def _server(api: Api, card: Json, dialect: Dialect) -> Server:
             server.places = places if places is not None and places > 0 else None
             lengths.append(length)
         except RefusedError as error:
-            if not _no_path(error):
+            if not error.no_path:
                 raise
         except (TypeError, AttributeError) as error:
-            raise EngineError(f"{api.root}{dialect.about} is not {dialect.name}'s ({error})") from error
+            what = one_line(api.clean(str(error)), 120)
+            raise EngineError(f"{api.root}{dialect.about} is not {dialect.name}'s ({what})") from None
     known = [length for length in lengths if isinstance(length, int) and length > 0]
     server.context_length = min(known, default=None)
     return server
@@ -142,7 +145,7 @@ async def _server(api: Api, card: Json, dialect: Dialect) -> Server:
 def token_ids(answer: object) -> list[int]:
     """The ids in an answer of ``/tokenize``. Raises EngineError if there are none."""
     tokens = answer.get("tokens") if isinstance(answer, dict) else None
-    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+    if not isinstance(tokens, list) or not all(type(token) is int and 0 <= token < 2**63 for token in tokens):
         raise EngineError("the server's /tokenize gives no list of token ids")
     return tokens
 
@@ -171,10 +174,7 @@ async def check_log_probs(server: Server, top_k: int) -> None:
             )
         )
     if len(first) < top_k:
-        more = dialect.more.format(k=top_k)
-        raise UnfitError(
-            SettingError(f"top_k={top_k}: {where} gives only {len(first)} log-probabilities a token: {more}")
-        )
+        raise UnfitError(server.lacks(top_k, f"gives only {len(first)} log-probabilities a token"))
 
 
 async def _ask(server: Server, top_k: int, temperature: float) -> Chunk:
@@ -189,16 +189,14 @@ async def _ask(server: Server, top_k: int, temperature: float) -> Chunk:
             aclosing(server.api.events(dialect.path, payload)) as events,
         ):
             async for event in events:
-                if len((chunk := dialect.read(event, 0)).tokens):
+                if len((chunk := server.read(event, 0)).tokens):
                     return chunk
     except TimeoutError:
-        raise server.api.no_answer() from None
+        raise server.api.no_answer(server.api.read_timeout) from None
     except NoLogProbsError as error:
-        raise UnfitError(EngineError(f"{where}: {error}: {dialect.raw}")) from error
+        raise UnfitError(EngineError(f"{error}: {dialect.raw}")) from error
     except RefusedError as error:
-        if "logprob" in error.reason.lower() and not _no_path(error):
-            more = dialect.more.format(k=top_k)
-            why = SettingError(f"top_k={top_k}: {where} refuses ({error.reason}): {more}")
+        if (why := server.refusal(error, top_k)) is not None:
             raise UnfitError(why) from error
         raise
     raise EngineError(f"{where} gives no tokens for a prompt of {len(PROMPT)} token ids")
@@ -208,7 +206,3 @@ def _by_id(chunk: Chunk) -> dict[int, float]:
     """The log-probabilities of the first token."""
     pairs = zip(chunk.ids[0].tolist(), chunk.logprobs[0].tolist(), strict=True)
     return {i: value for i, value in pairs if i >= 0 and value > -1e3}
-
-
-def _several(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "no model"

@@ -22,8 +22,8 @@ from typing import Any, TypeVar
 from powercut.engines.background import BackgroundLoop
 from powercut.engines.http.addresses import server_roots
 from powercut.engines.http.api import Api, UnavailableError
-from powercut.engines.http.handshake import UnfitError, check_log_probs, open_server
-from powercut.engines.http.pool import Patience, Pool, Server, look_again
+from powercut.engines.http.handshake import open_server
+from powercut.engines.http.pool import Patience, Pool, Server
 from powercut.engines.http.reading import Reading
 from powercut.engines.http.server_text import find_text
 from powercut.engines.protocol import KeepGoing, Request, Usage, check_request
@@ -41,7 +41,6 @@ CONCURRENCY = 64
 class HttpEngine:
     """Draws from ``servers`` that serve one model; made by ``load``.
 
-    At most ``top_k`` log-probabilities were asked for in the checks; more are checked when first asked for.
     ``retry_for`` and ``backoff`` are in seconds. ``ends`` are the ids that ended a completion, known or seen.
     """
 
@@ -51,8 +50,7 @@ class HttpEngine:
         *,
         stop_tokens: Collection[int] = (),
         concurrency: int | None = None,
-        top_k: int = 50,
-        retry_for: float = 120.0,
+        retry_for: float = 600.0,
         backoff: float = 0.5,
     ) -> None:
         self.name = servers[0].model
@@ -61,7 +59,7 @@ class HttpEngine:
         self.usage = Usage()
         self.stop_tokens = frozenset(stop_tokens)
         self.ends = set(stop_tokens)
-        self._top_k, self._retry_for, self._backoff = top_k, retry_for, backoff
+        self._retry_for, self._backoff = retry_for, backoff
         self._pool = Pool(servers)
         self._closed = False
         self._running: dict[asyncio.Timeout, asyncio.AbstractEventLoop] = {}
@@ -78,7 +76,7 @@ class HttpEngine:
         top_k: int = 50,
         connect_timeout: float = 10.0,
         read_timeout: float = 300.0,
-        retry_for: float = 120.0,
+        retry_for: float = 600.0,
         backoff: float = 0.5,
     ) -> HttpEngine:
         """Check the servers at ``url``, base URLs as in ``http://HOST:PORT/v1`` with commas between them.
@@ -86,10 +84,13 @@ class HttpEngine:
         ``model`` is its name there (None: the only one). ``tokenizer`` is a folder or hub id (None: the server's
         folder if this machine has it too, else the server's endpoints; stop strings need one here). ``stop_tokens``
         end a completion besides those that the server knows. ``concurrency``: requests at once to each server (None:
-        as many as it says that it serves at once, else 64). ``connect_timeout`` and ``read_timeout`` (from token to
-        token, waiting in the server's queue included) are in seconds. A server that is away is tried for ``retry_for``
-        seconds, first after ``backoff``, then less often. The key is read from POWERCUT_API_KEY, else OPENAI_API_KEY,
-        which is sent in the clear to this machine only.
+        as many as it says that it serves at once, else 64). ``top_k`` log-probabilities a token are tried out; a
+        request may ask for more, and fails if they do not come. The key is read from POWERCUT_API_KEY, else
+        OPENAI_API_KEY, which is sent in the clear to this machine only.
+
+        Times are in seconds. A try that brings no token for ``read_timeout``, the wait in the server's queue included,
+        has failed. Failed tries are followed by others, the first after ``backoff``, the next ones less and less often,
+        until ``retry_for`` is over since the request's last token (see ``Patience``).
 
         Raises EngineError or SettingError, in one line, for a server that is away, serves another model, or whose
         log-probabilities are not raw or fewer than ``top_k``.
@@ -112,7 +113,6 @@ class HttpEngine:
                 servers,
                 stop_tokens=tuple(stop_tokens),
                 concurrency=concurrency,
-                top_k=top_k,
                 retry_for=retry_for,
                 backoff=backoff,
             )
@@ -141,10 +141,7 @@ class HttpEngine:
         return f"{self.name} at {where} ({kinds}), up to {self.concurrency} requests at once"
 
     def check(self, request: Request) -> None:
-        """Raise SettingError if ``request`` cannot fit or asks for what the servers do not give.
-
-        A top_k above all before it is tried out on each server; EngineError if that fails otherwise.
-        """
+        """Raise SettingError if ``request`` cannot fit or asks for what the servers are known not to give."""
         servers = self._pool.servers
         lows, highs = zip(*(server.dialect.temperatures for server in servers), strict=True)
         check_request(
@@ -158,24 +155,11 @@ class HttpEngine:
             textless="stop strings need the model's tokenizer on this machine; give its folder or hub id as tokenizer, "
             "or give stop token ids",
         )
-        top_k = request.top_k or 0
-        if top_k > self._top_k:
-
-            async def check_all() -> None:
-                for server in servers:
-                    await check_log_probs(server, top_k)
-
-            try:
-                _run_apart(check_all())
-            except UnfitError as error:
-                raise error.why from error
-            self._top_k = top_k
 
     async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
         """Draw tokens until a stop, ``max_new_tokens``, or ``keep_going`` returning False (see ``Engine.extend``).
 
-        Broken streams and servers that fail are tried again for as long as ``retry_for`` says, counted from the last
-        token; then it raises EngineError.
+        Broken streams and servers that fail are tried again as ``Patience`` says; then it raises EngineError.
         """
         self.check(request)
         if self._closed:
@@ -208,9 +192,7 @@ class HttpEngine:
             before = sequence.count
             server.running += 1
             try:
-                if server.away:
-                    await look_again(server)
-                await reading.finish_at(server)
+                await reading.finish_at(server, patience.limit(server.api.read_timeout))
                 continue
             except UnavailableError as error:
                 failure = error
@@ -219,7 +201,7 @@ class HttpEngine:
             if sequence.done:
                 return
             if sequence.count > before:
-                patience.renew()
+                patience.renew(reading.heard)
                 broken.clear()
             if failure.broke:
                 broken.add(server)

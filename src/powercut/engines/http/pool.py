@@ -8,10 +8,10 @@ import weakref
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from powercut.engines.http.api import Api, UnavailableError
-from powercut.engines.http.dialects import Dialect, Json
+from powercut.engines.http.api import Api, RefusedError, UnavailableError
+from powercut.engines.http.dialects import Chunk, Dialect, Json, NoLogProbsError
 from powercut.engines.protocol import Chain
-from powercut.errors import EngineError
+from powercut.errors import EngineError, SettingError, one_line
 
 log = logging.getLogger("powercut")
 
@@ -78,6 +78,28 @@ class Server:
                 waiting = "%s; chains wait, and go on when it answers (for %g seconds)"
                 log.warning(waiting, self.reason(error), retry_for)
 
+    def read(self, event: object, received: int) -> Chunk:
+        """One event of its stream. Raises EngineError, which names the server, for one of another shape."""
+        try:
+            return self.dialect.read(event, received)
+        except NoLogProbsError as error:
+            raise NoLogProbsError(str(self)) from error
+        except EngineError as error:
+            raise self.wrong(error) from None  # it may quote the key
+
+    def wrong(self, error: Exception) -> EngineError:
+        """An error in what it says, as the user is told of it."""
+        return EngineError(f"{self}: {one_line(self.api.clean(str(error)), 240)}")
+
+    def lacks(self, top_k: int, how: str) -> SettingError:
+        """That it does not give ``top_k`` log-probabilities a token, and what to do."""
+        return SettingError(f"top_k={top_k}: {self.api.root} {how}: {self.dialect.more.format(k=top_k)}")
+
+    def refusal(self, error: RefusedError, top_k: int) -> SettingError | None:
+        """What it is if the server refuses so many log-probabilities."""
+        asked = "logprob" in error.reason.lower() and error.status in (400, 422)
+        return self.lacks(top_k, f"refuses ({error.reason})") if asked else None
+
     def reason(self, error: UnavailableError) -> str:
         """Why it is away, and what to lower where its memory may be why."""
         died = any(words in str(error).lower() for words in _DIED)
@@ -109,9 +131,9 @@ class Pool:
 
 async def look_again(server: Server) -> None:
     """A server that was away may come back as another: EngineError. Raises UnavailableError if it is not back."""
-    names = model_ids(await server.api.get("/v1/models"))
+    names = model_ids(model_cards(await server.api.get("/v1/models")))
     if server.model not in names:
-        raise EngineError(f"{server.api.root} came back and serves {', '.join(names)}, not {server.model}")
+        raise EngineError(f"{server.api.root} came back and serves {server.api.several(names)}, not {server.model}")
 
 
 def model_cards(listed: Json) -> list[Json]:
@@ -120,24 +142,32 @@ def model_cards(listed: Json) -> list[Json]:
     return [card for card in cards if isinstance(card, dict) and "id" in card] if isinstance(cards, list) else []
 
 
-def model_ids(listed: Json) -> list[str]:
-    """The names in a server's list of models."""
-    return [str(card["id"]) for card in model_cards(listed)]
+def model_ids(cards: Sequence[Json]) -> list[str]:
+    """The names of the models."""
+    return [str(card["id"]) for card in cards]
 
 
 class Patience:
-    """How long a request waits for servers that fail: ``retry_for`` seconds since its last token, all in all.
+    """How long a request waits for servers that fail or are silent.
 
-    ``attempts`` failed since then.
+    Tries that fail are followed by others until ``retry_for`` seconds are over since the request's last token (its
+    beginning, before there is one). A try without a token for the server's ``read_timeout`` has failed; one after the
+    first is ended with ``retry_for``, though each has LONGEST_PAUSE seconds. So all ends with the longer of the two.
+
+    ``attempts`` failed since the last token.
     """
 
     def __init__(self, retry_for: float, backoff: float) -> None:
         self._retry_for, self._backoff = retry_for, backoff
-        self.renew()
+        self.renew(time.monotonic())
 
-    def renew(self) -> None:
-        """A token came."""
-        self._since, self.attempts = time.monotonic(), 0
+    def renew(self, since: float) -> None:
+        """A token came then (monotonic clock)."""
+        self._since, self.attempts = since, 0
+
+    def limit(self, read_timeout: float) -> float:
+        """Seconds that the next try may go on before its first token."""
+        return min(read_timeout, max(self.left, LONGEST_PAUSE)) if self.attempts else read_timeout
 
     @property
     def waited(self) -> float:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from powercut.engines.http.api import UnavailableError
+from powercut.engines.http.api import RefusedError, UnavailableError
 from powercut.engines.http.dialects import Chunk, Json
-from powercut.engines.http.pool import Server
+from powercut.engines.http.pool import Server, look_again
 from powercut.engines.laws import check_rows, draw, top_k_laws
 from powercut.engines.protocol import Request, Usage
 from powercut.engines.sequence import Sequence
-from powercut.errors import EngineError
+from powercut.errors import EngineError, one_line
 from powercut.trace import FloatArray, IntArray
 
 log = logging.getLogger("powercut")
@@ -35,15 +35,37 @@ class Reading:
         self._sequence, self._usage, self._stop_ids, self._ends = sequence, usage, stop_ids, ends
         self._next_is_hidden = False  # also when it was another server that hid it: what was drawn is not undone
         self.heard = 0.0
+        self._deadline = asyncio.timeout(None)
 
-    async def finish_at(self, server: Server) -> None:
-        """Go on until the sequence is done. Raises UnavailableError if a stream breaks off before."""
+    async def finish_at(self, server: Server, within: float) -> None:
+        """Go on until the sequence is done: a token within so many seconds, and within ``read_timeout`` after each.
+
+        Neither comments in a stream nor single bytes or slow headers renew the deadline. Raises UnavailableError if a
+        stream breaks off or no token comes, SettingError if the server refuses to give so many log-probabilities.
+        """
+        self.heard, before = time.monotonic(), self._sequence.count
+        self._deadline = asyncio.timeout(within)
+        try:
+            async with self._deadline:
+                if server.away:
+                    await look_again(server)
+                while not self._sequence.done:
+                    if self._next_is_hidden:
+                        await self._draw_hidden(server)
+                    else:
+                        await self._read_stream(server)
+        except TimeoutError:
+            if self._deadline.expired():
+                came = self._sequence.count > before
+                raise server.api.no_answer(server.api.read_timeout if came else within) from None
+            raise
+        except RefusedError as error:
+            raise server.refusal(error, self._sequence.request.top_k or 0) or error from error
+
+    def _note_token(self, server: Server) -> None:
         self.heard = time.monotonic()
-        while not self._sequence.done:
-            if self._next_is_hidden:
-                await self._draw_hidden(server)
-            else:
-                await self._read_stream(server)
+        self._deadline.reschedule(asyncio.get_running_loop().time() + server.api.read_timeout)
+        server.note_token()
 
     async def _read_stream(self, server: Server) -> None:
         """Read one stream, to its end or to where a token is hidden."""
@@ -53,14 +75,12 @@ class Reading:
         held: Chunk | None = None
         end: str | None = None
         try:
-            async with _token_deadline(server) as deadline, aclosing(_events(server, payload)) as events:
+            async with aclosing(_events(server, payload)) as events:
                 async for event in events:
-                    chunk = _chunk(server, event, received)
+                    chunk = server.read(event, received)
                     n = len(chunk.tokens)
                     if n:
-                        deadline.reschedule(asyncio.get_running_loop().time() + server.api.read_timeout)
-                        self.heard = time.monotonic()
-                        server.note_token()
+                        self._note_token(server)
                     if not received:
                         prefilled = len(request.context)  # unless the server says better, or nothing at all
                     prefilled = prefilled if chunk.prefilled is None else min(chunk.prefilled, len(request.context))
@@ -87,7 +107,8 @@ class Reading:
             raise EngineError(f"{server} ended {request.max_new_tokens - received} tokens early: is its context full?")
         if end == "stop":
             raise EngineError(f"{server} hides the token that ends a completion; it must return it like any other")
-        raise UnavailableError(f"{server} broke off its answer" + (f" ({end})" if end else ""), broke=True)
+        how = f" ({one_line(server.api.clean(str(end)), 60)})" if end else ""
+        raise UnavailableError(f"{server} broke off its answer{how}", broke=True)
 
     async def _draw_hidden(self, server: Server) -> None:
         """Draw the token that a server hid.
@@ -101,9 +122,9 @@ class Reading:
         if hiding is None or visible is None:
             raise EngineError(f"{server} goes on for one that hid a token, and cannot tell which")
         payload = hiding.force(server.dialect.payload(server.model, request, self._stop_ids), visible)
-        async with _token_deadline(server), aclosing(_events(server, payload)) as events:
+        async with aclosing(_events(server, payload)) as events:
             async for event in events:
-                chunk = _chunk(server, event, 0)
+                chunk = server.read(event, 0)
                 if len(chunk.tokens):
                     break
             else:
@@ -114,8 +135,9 @@ class Reading:
         try:
             drawn = draw_among(hiding.hidden(event), chunk, request, noise.random())
         except (EngineError, KeyError, TypeError, ValueError) as error:
-            raise EngineError(f"{server} hid a token: {error}") from error
+            raise server.wrong(EngineError(f"it hid a token: {error}")) from None
         self._next_is_hidden = False
+        self._note_token(server)
         sequence.take(*drawn)
 
     def _take(self, server: Server, chunk: Chunk, *, stopped: bool = False) -> None:
@@ -127,7 +149,7 @@ class Reading:
                 chunk.tokens, chunk.ids, chunk.logprobs, top_k=request.top_k, temperature=request.temperature
             )
         except EngineError as error:
-            raise EngineError(f"{server}: {error}") from error
+            raise server.wrong(error) from error
         sequence.take(chunk.tokens, laws, stopped=stopped)
         if stopped and sequence.finished and sequence.last_token not in request.stop_ids:
             self._ends.add(sequence.last_token)
@@ -165,13 +187,6 @@ def _events(server: Server, payload: Json) -> AsyncGenerator[Any, None]:
     return server.api.events(server.dialect.path, payload)
 
 
-def _chunk(server: Server, event: object, received: int) -> Chunk:
-    try:
-        return server.dialect.read(event, received)
-    except EngineError as error:
-        raise EngineError(f"{server}: {error}") from error
-
-
 def _hides_a_token(server: Server, chunk: Chunk, received: int) -> bool:
     """Whether the server has drawn more tokens than it has shown. Raises EngineError if it has shown more."""
     total = received if chunk.total is None else chunk.total
@@ -180,19 +195,3 @@ def _hides_a_token(server: Server, chunk: Chunk, received: int) -> bool:
     if total > received and server.dialect.hiding is None:
         raise EngineError(f"{server} hides tokens: {received} came of {total}")
     return total > received
-
-
-@asynccontextmanager
-async def _token_deadline(server: Server) -> AsyncIterator[asyncio.Timeout]:
-    """Ends what runs in it if no token comes for the server's ``read_timeout``: UnavailableError.
-
-    Neither comments in the stream nor single bytes or slow headers renew it, only ``reschedule``.
-    """
-    deadline = asyncio.timeout(server.api.read_timeout)
-    try:
-        async with deadline:
-            yield deadline
-    except TimeoutError:
-        if deadline.expired():
-            raise server.api.no_answer() from None
-        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,10 +19,10 @@ _LIBRARIES = (
 
 
 def provenance(argv: Sequence[str]) -> RunFacts:
-    """The facts of this process; ``argv`` is the command line."""
+    """The facts of this process; ``argv`` is the command line, of which no password in a URL is kept."""
     return RunFacts(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        argv=tuple(argv),
+        argv=tuple(re.sub("//[^/]*@", "//***@", word) for word in argv),
         powercut=version("powercut"),
         python=platform.python_version(),
         platform=platform.platform(),

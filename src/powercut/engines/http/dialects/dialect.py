@@ -29,8 +29,8 @@ Entries = Iterable[tuple[Any, Any]]
 class NoLogProbsError(EngineError):
     """The server gave tokens without log-probabilities."""
 
-    def __init__(self) -> None:
-        super().__init__("the server gives no log-probabilities with its tokens, or not with all")
+    def __init__(self, server: str = "the server") -> None:
+        super().__init__(f"{server} gives no log-probabilities with its tokens, or not with all")
 
 
 @dataclass(frozen=True, slots=True)
