@@ -1,5 +1,6 @@
 """``powercut eval`` with a fake model, in this process."""
 
+import errno
 import gc
 import json
 import re
@@ -206,6 +207,15 @@ def test_bad_input_is_one_line_and_exit_code_2_before_a_model_is_loaded(
     assert err.count("\n") == 1
     assert part in err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_current_folder_that_was_removed_is_one_line(capsys, tmp_path, monkeypatch):
+    def load(*_, **__):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")  # as os.getcwd does
+
+    monkeypatch.setattr(powercut, "load", load)
+    code, text, err = run(capsys, "arithmetic", "--limit", "1", "--out", str(tmp_path))
+    assert (code, text, err) == (2, "", "error: the current folder cannot be used: No such file or directory\n")
 
 
 def test_styles_are_checked_against_the_model(engine, capsys, tmp_path):

@@ -203,6 +203,8 @@ def test_a_failed_run_leaves_files_as_they_were(flag, monkeypatch, capsys, tmp_p
         (["a", "--file", "x"], "not both"),
         (["--file", "/nowhere/x"], "cannot read /nowhere/x: No such file"),
         (["--file", "/"], "Is a directory"),
+        (["--file", "a\0b"], "--file: cannot read a\\u0000b: embedded null byte"),
+        (["--file", "\ud800"], "--file: cannot read \\ud800: "),
         (["a", "--alpha", "abc"], "--alpha must be a number (got 'abc')"),
         (["a", "--alpha", "0.5"], "alpha must be a number of at least 1 (got 0.5)"),
         (["a", "--alpha", "nan"], "alpha must be"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import sys
@@ -64,7 +65,8 @@ def run_command(arguments: Sequence[str]) -> int:
             say(f"error: {error}")
         except OSError as error:
             forget_stdout()
-            say(f"error: {error.filename or 'stdout'} cannot be used: {error.strerror or error}")
+            nameless = "the current folder" if error.errno == errno.ENOENT else "stdout"
+            say(f"error: {error.filename or nameless} cannot be used: {error.strerror or error}")
         except typer.TyperException as error:
             say(f"error: {error.format_message()}")
         except (KeyboardInterrupt, typer.Abort):  # where a command has nothing of its own to say of it

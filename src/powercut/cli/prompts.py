@@ -66,6 +66,8 @@ def _read_text(name: str, file: str | None) -> str:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise SettingError(f"{name}:{line}: not UTF-8 text; save the file as UTF-8") from None
+    except ValueError as error:  # a name that no file can have
+        raise SettingError(f"--file: cannot read {name}: {error}") from None
 
 
 def _read_all(name: str, text: str, skip: Callable[[str], None] | None) -> Iterator[Asked]:

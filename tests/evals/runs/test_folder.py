@@ -296,6 +296,14 @@ def test_folders_in_place_of_files_and_the_reverse_are_one_line(tmp_path, name, 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("spoil", [a_pipe, lambda path: path.symlink_to(path.name)], ids=["pipe", "loop"])
+def test_what_stands_where_a_file_is_drafted_is_replaced(tmp_path, spoil):
+    with RunFolder(tmp_path / "run") as folder:
+        spoil(tmp_path / "run" / "run.json.tmp")
+        folder.record(RunFacts(argv=("first",)))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["argv"] == ["first"]
+
+
 def test_a_full_disk_is_one_line_for_whole_files_too(tmp_path):
     with RunFolder(tmp_path) as folder:
         folder.record(RunFacts(argv=("first",)))

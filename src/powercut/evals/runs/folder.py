@@ -222,7 +222,8 @@ def write_whole(path: Path, data: str | bytes) -> None:
     """Write a file so that at any moment either the old one or the new one is there; PowercutError if that fails."""
     draft = path.with_name(path.name + ".tmp")
     with _one_line(path):
-        with draft.open("wb") as file:
+        draft.unlink(missing_ok=True)  # of a process that was killed; a pipe or a link may stand there too
+        with draft.open("xb") as file:
             file.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
