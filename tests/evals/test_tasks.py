@@ -7,7 +7,7 @@ import pytest
 
 from powercut.errors import SettingError
 from powercut.evals.problem import Problem
-from powercut.evals.runs.local_sandbox import LocalSandbox
+from powercut.evals.sandbox.local_sandbox import LocalSandbox
 from powercut.evals.styles import STYLES, choose_style, make_prompt
 from powercut.evals.tasks import TASKS
 

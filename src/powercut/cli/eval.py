@@ -115,9 +115,9 @@ def evaluate(
         from powercut.evals.runs.benchmarks import load_benchmarks
         from powercut.evals.runs.folder import RunFolder
         from powercut.evals.runs.harness import Harness
-        from powercut.evals.runs.local_sandbox import LocalSandbox
         from powercut.evals.runs.plan import make_cells, variants
         from powercut.evals.runs.provenance import provenance
+        from powercut.evals.sandbox.local_sandbox import LocalSandbox
     except ImportError as error:
         raise SettingError(f"powercut eval needs {error.name}: pip install 'powercut[eval]'") from error
     from powercut.cli.eval_progress import EvalProgress, show_summary

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from powercut.errors import SettingError, did_you_mean
-from powercut.evals.graders.code.grade import Execute
 from powercut.evals.problem import Problem
+from powercut.evals.sandbox.execution import Execute
 from powercut.evals.tasks import TASKS
 from powercut.evals.tasks.task import Task
 

@@ -27,9 +27,9 @@ import powercut.integrations.inspect  # noqa: F401  # registers it with Inspect
 from powercut.engines.protocol import Engine
 from powercut.errors import PowercutError, one_line
 from powercut.evals.problem import Problem
-from powercut.evals.runs.docker_sandbox import DOCKER, run_in_docker
 from powercut.evals.runs.folder import Key, RunFolder
 from powercut.evals.runs.plan import Cell, sampler_seed
+from powercut.evals.sandbox.docker_sandbox import DOCKER, run_in_docker
 from powercut.evals.styles import STYLES, make_prompt
 from powercut.records import Result, as_result
 from powercut.strict_json import strict

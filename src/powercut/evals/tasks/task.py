@@ -12,8 +12,9 @@ import numpy as np
 
 from powercut.errors import SettingError
 from powercut.evals.data import Row, file_rows
-from powercut.evals.graders.code.grade import Execute, grade_code
+from powercut.evals.graders.code.grade import grade_code
 from powercut.evals.problem import Grade, Problem
+from powercut.evals.sandbox.execution import Execute
 from powercut.evals.styles import Kind
 
 QUESTION = ("question", "problem", "prompt")

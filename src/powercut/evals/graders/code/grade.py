@@ -1,64 +1,64 @@
-"""HumanEval: from a completion to a program that checks it, and from that program's run to a grade. Runs nothing."""
+"""Grading code: the program in a completion, run by its problem's checks in a sandbox."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import functools
+import json
+import secrets
+from typing import Any
 
-from powercut.evals.graders.code.solution import solution
+from powercut.errors import PowercutError, one_line
+from powercut.evals.graders.code import judge, judged, plain
+from powercut.evals.graders.code.solution import given, solution
 from powercut.evals.problem import NO_ANSWER, Grade, Problem
+from powercut.evals.sandbox import confine
+from powercut.evals.sandbox.bundle import bundle
+from powercut.evals.sandbox.execution import Execute, Execution, SandboxError
 
-PASSED = "powercut: every check passed"
-"""What a check program prints last, and only then: an exit status of 0 is one call of ``exit`` away."""
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """How the run of a program ended; ``stopped`` says why it was stopped, None if it ended by itself."""
-
-    returncode: int | None
-    stdout: str
-    stderr: str
-    stopped: str | None = None
-
-
-Execute = Callable[[str], Awaitable[Execution]]
-"""Runs a Python program where it can do no harm."""
-
-
-def check_program(problem: Problem, program: str) -> str:
-    """A program that runs ``program`` and the problem's checks on it, and prints PASSED if they all hold."""
-    return _CHECK.format(solution=program, checks=problem.test, entry_point=problem.entry_point, passed=f"\n{PASSED}\n")
+_SIGNALLED = 128
+"""Exit statuses from here on, and negative ones, are those of processes that were killed."""
 
 
 async def grade_code(problem: Problem, text: str, execute: Execute) -> Grade:
-    """Whether the function in ``text`` passes the problem's checks when ``execute`` runs them."""
+    """Whether the function in ``text`` passes the problem's checks when ``execute`` runs the judge of both.
+
+    Raises SandboxError when the judge does not come to a verdict for reasons of its own, and PowercutError when the
+    checks cannot be loaded: neither says anything of the text.
+    """
     program = solution(problem, text)
     if program is None:
         return Grade(False, None, NO_ANSWER)
-    run = await execute(check_program(problem, program))
-    if run.stopped is None and run.stdout.rstrip().endswith(PASSED):
-        return Grade(True, program)
-    return Grade(False, program, run.stopped or _why(run))
+    nonce = secrets.token_hex()
+    run = await execute(judge_program(problem, program, nonce))
+    if run.stopped is not None:
+        return Grade(False, program, run.stopped)
+    verdict = _verdict(run, nonce)
+    if verdict is None and run.returncode is not None and 0 <= run.returncode < _SIGNALLED:
+        raise SandboxError(f"the judge of problem {problem.id} failed: {one_line(run.stderr[-500:])}")
+    if verdict is None:
+        return Grade(False, program, "its judge was killed")
+    if "broken" in verdict:
+        raise PowercutError(f"the checks of problem {problem.id} cannot be run: {verdict['broken']}")
+    return Grade(verdict["reason"] is None, program, verdict["reason"])
 
 
-_CHECK = """\
-import io, os, sys, types
-
-report, sys.stdout, sys.stdin = sys.stdout, open(os.devnull, "w"), io.StringIO()
-module = sys.modules["solution"] = types.ModuleType("solution")
-exec(compile({solution!r}, "solution.py", "exec"), module.__dict__)
-exec(compile({checks!r}, "checks.py", "exec"), module.__dict__)
-module.check(module.{entry_point})
-report.write({passed!r})
-report.flush()
-"""
+def judge_program(problem: Problem, program: str, nonce: str) -> str:
+    """A program that judges another by the problem's checks, and says so with the nonce on standard output."""
+    arguments = (nonce, program, problem.entry_point, given(problem), problem.test, _judged())
+    return bundle(confine, plain, judge, call=f"main{arguments!r}")
 
 
-def _why(run: Execution) -> str:
-    lines = run.stderr.strip().split("\n")
-    if run.returncode == 0:
-        return "it ended before the checks did"
-    if lines[-1]:
-        return lines[-1][:200]
-    return f"it ended with exit status {run.returncode}"
+@functools.cache
+def _judged() -> str:
+    return bundle(confine, plain, judged, call="main").rstrip()
+
+
+def _verdict(run: Execution, nonce: str) -> dict[str, Any] | None:
+    for line in run.stdout.splitlines():
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(said, dict) and said.get("nonce") == nonce:
+            return said
+    return None

@@ -48,6 +48,12 @@ _Parsed = tuple[list[str], list[ast.stmt]]
 """Lines, and the statements that they parse as."""
 
 
+def given(problem: Problem) -> str:
+    """What the question has in front of its function: imports and helpers."""
+    parts = re.split(rf"^(?:async )?def {re.escape(problem.entry_point)}\b", problem.question, flags=re.MULTILINE)
+    return parts[0] if len(parts) > 1 else ""
+
+
 @dataclass(frozen=True)
 class _Block:
     """A part of the text between fences, with its parsed ``tree`` where all of it parses."""
@@ -85,7 +91,7 @@ class _Reader:
         self.name, self.question = problem.entry_point, problem.question
         name = re.escape(self.name)
         self._defines = re.compile(rf"(?:async )?def {name}\b|{name}\s*(?::[^=]+)?=")
-        self._given = re.split(rf"^(?:async )?def {name}\b", self.question, maxsplit=1, flags=re.MULTILINE)[0]
+        self._given = given(problem)
         self._left = _MOST_PARSED
 
     def blocks(self, text: str) -> Iterator[_Block]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
@@ -67,25 +67,75 @@ class Janitor:
         self._process.stdin.flush()
 
 
-def kill_tree(pid: int) -> list[psutil.Process]:
-    """Kill a process that leads a session, and its descendants: those of its session, and those that left it.
+def kill_tree(pid: int) -> None:
+    """Kill a process that leads a session and all its descendants, and wait until they are gone.
 
-    Returns them: give them to ``wait_until_gone``, if one of them is a child after waiting for that.
+    A child of this process is left for it to wait for.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGSTOP)  # a tree that grows cannot be listed
-    processes = tree(pid)
+    killed: set[psutil.Process] = set()
+    while fresh := set(tree(pid)[1:]) - killed:
+        for process in fresh:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        killed |= fresh
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    return processes
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + _LAST_WAIT
+    while any(_runs(process) for process in killed) and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
-def wait_until_gone(killed: list[psutil.Process]) -> None:
-    """Wait for what was killed: it is there until the system has taken it down."""
-    psutil.wait_procs(killed, timeout=_LAST_WAIT)
+def _runs(process: psutil.Process) -> bool:
+    """Whether a process has not been taken down yet; nobody may be there to wait for it."""
+    with contextlib.suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def remove_folder(folder: str) -> None:
+    """Remove a folder and what is in it, however deep: by descriptors, as a path has an end, and one at a time."""
+    with contextlib.suppress(OSError):  # what cannot be removed stays
+        os.chmod(folder, 0o700)
+        at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            path = [("", _folders_left(at))]
+            while True:
+                if path[-1][1]:
+                    name = path[-1][1].pop()
+                    os.chmod(name, 0o700, dir_fd=at)
+                    at = _move(at, name)
+                    path.append((name, _folders_left(at)))
+                    continue
+                name, _ = path.pop()
+                if not path:
+                    break
+                at = _move(at, "..")
+                os.rmdir(name, dir_fd=at)
+        finally:
+            os.close(at)
+        os.rmdir(folder)
+
+
+def _folders_left(folder: int) -> list[str]:
+    """Remove the files of an open folder; the names of what is left."""
+    left = []
+    for name in os.listdir(folder):
+        try:
+            os.unlink(name, dir_fd=folder)
+        except (IsADirectoryError, PermissionError):  # Linux and macOS say so of a folder
+            left.append(name)
+    return left
+
+
+def _move(folder: int, name: str) -> int:
+    """Open a folder in or above another, in its place."""
+    opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+    os.close(folder)
+    return opened
 
 
 def tree(pid: int) -> list[psutil.Process]:
@@ -111,8 +161,8 @@ def _main(lines: Iterable[bytes]) -> None:
             left.pop(folder, None)
     for folder, pid in left.items():
         if pid:
-            wait_until_gone(kill_tree(int(pid)))
-        shutil.rmtree(folder, ignore_errors=True)
+            kill_tree(int(pid))
+        remove_folder(os.fsdecode(folder))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from inspect_ai.util import OutputLimitExceededError, sandbox
 
-from powercut.evals.graders.code.grade import Execution
+from powercut.evals.sandbox.execution import Execution
 
 DOCKER = ("docker", str(Path(__file__).with_name("docker-sandbox.yaml")))
 """What an Inspect task calls its sandbox."""
