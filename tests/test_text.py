@@ -19,7 +19,7 @@ TEMPLATE = (
 )
 
 
-def make_text(template: str | None, single: str = "<s> $A") -> TokenizerText:
+def make_text(template: object, single: str = "<s> $A") -> TokenizerText:
     backend = Tokenizer(models.WordLevel(IDS, unk_token="</s>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=[("<s>", 0), ("</s>", 1)])
@@ -96,6 +96,11 @@ def test_token_ids_pass_unchanged_with_or_without_a_tokenizer(ids, chat_text):
         ([{"content": "hello"}], "role and a content"),
         ([{"role": "user", "content": 3}], "role and a content"),
         ([{"role": "user", "content": "hello"}, "there"], "role and a content"),
+        ([{"role": "system", "content": ""}, {"role": "user", "content": " "}], "no message has any text"),
+        ([{"role": "user", "content": [{"type": "text", "text": ""}]}], "no message has any text"),
+        ([{"role": "us\ud800er", "content": "hello"}], "character 3 of the prompt is half a character"),
+        ([{"role": "user", "content": "hello", "name": "\ud800"}], "half a character"),
+        ([10**5000], "got one of 5001 digits"),
     ],
 )
 def test_a_prompt_that_cannot_be_one_is_refused(prompt, part, chat_text):
@@ -108,8 +113,9 @@ def test_a_prompt_that_cannot_be_one_is_refused(prompt, part, chat_text):
 def test_parts_of_text_are_joined(chat_text):
     parts = [{"type": "text", "text": "hello "}, {"type": "text", "text": "there"}]
     assert encode_prompt(chat_text, [{"role": "user", "content": parts}]) == encode_prompt(chat_text, "hello there")
-    with pytest.raises(SettingError, match="parts of text alone"):
-        check_prompt([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}])
+    for part in ({"type": "image_url", "image_url": "x"}, {"type": "image_url", "text": "what it shows"}, ["hello"]):
+        with pytest.raises(SettingError, match="parts of text alone"):
+            check_prompt([{"role": "user", "content": [part]}])
 
 
 def test_something_wrong_is_shown_in_part():
@@ -197,15 +203,16 @@ def test_templates_without_special_tokens_are_known_by_their_opening():
     text = make_text("{% for m in messages %}user : {{ m.content }} assistant : {% endfor %}")
     with pytest.warns(UserWarning, match="already"):
         assert words(encode_prompt(text, "user : hello assistant :")) == "<s> user : hello assistant :"
-    assert words(encode_prompt(text, "hello there")) == "user : hello there assistant :"
+    with pytest.warns(UserWarning, match="ends a turn with no special token"):
+        assert words(encode_prompt(text, "hello there")) == "user : hello there assistant :"
     assert not text.turn_end
 
 
 def test_a_last_message_of_the_assistant_is_continued(chat_text):
     messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hello there"}]
     assert words(encode_prompt(chat_text, messages)) == "<s> user : hello </s> <s> assistant : hello there"
-    messages[1]["content"] = " "
-    assert words(encode_prompt(chat_text, messages)).endswith("</s> <s> assistant :")
+    messages[1]["content"] = " "  # a turn that has not begun
+    assert words(encode_prompt(chat_text, messages)) == "<s> user : hello </s> <s> assistant :"
 
 
 THINKING = (
@@ -254,6 +261,67 @@ def test_variables_where_there_is_no_template(chat_text, raw_text):
         encode_prompt(chat_text, [1], template_args=args)
     with pytest.raises(SettingError, match="goes through no chat template"), pytest.warns(UserWarning, match="already"):
         encode_prompt(make_text(THINKING), "<s> user : hello </s>", template_args=args)
+
+
+TURN = "<s> {{ m.role }} : {{ m.content }} </s> "
+OPEN = "{% if add_generation_prompt %}<s> assistant :{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "left_out"),
+    [
+        (TEMPLATE, []),
+        ("{% for m in messages %}{% if m.role == 'user' %}" + TURN + "{% endif %}{% endfor %}" + OPEN, ["system"]),
+        ("{% set m = messages[-1] %}" + TURN + OPEN, ["system"]),
+        ("<s> user : hello </s>" + OPEN, ["system", "user"]),
+        (
+            "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}<s> </s>{% endfor %}",
+            ["system", "user"],
+        ),
+    ],
+)
+def test_a_template_that_leaves_messages_out_is_noted_once(template, left_out, recwarn):
+    text = make_text(template)
+    for _ in range(2):
+        encode_prompt(text, "hello", system="be brief")
+    notes = [str(note.message) for note in recwarn.list if "leaves out" in str(note.message)]
+    assert notes == [f"the chat template leaves out what messages of the role {role!r} say" for role in left_out]
+
+
+def test_a_template_that_ends_no_turn_is_noted_once(recwarn):
+    text = make_text("{% for m in messages %}{{ m.role }} : {{ m.content }} {% endfor %}assistant :")
+    for _ in range(2):
+        assert words(encode_prompt(text, "hello")) == "user : hello assistant :"
+    assert ["ends a turn with no special token" in str(note.message) for note in recwarn.list] == [True]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}",
+        "{% frobnicate %}x",
+        "{{ raise_exception('no\nway') }}",
+        "{{ raise_exception('x' * 100000) }}",
+        "{{ nothing() }}",
+        "{{ messages[0].foo.bar }}",
+        "{{ 1 / 0 }}",
+        "{% for i in range(10 ** 11) %}x{% endfor %}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{% include 'x' %}",
+        "{{ ''.__class__.__mro__ }}",
+        "\ud800" + TEMPLATE,
+        {"rag": TEMPLATE},
+        7,
+    ],
+)
+@pytest.mark.parametrize("args", [None, {"think": 1}])
+def test_a_template_that_cannot_be_used_is_one_line(template, args):
+    text = make_text(template)
+    for prompt in ("hello", [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "there"}]):
+        with pytest.raises(SettingError) as caught:
+            encode_prompt(text, prompt, template_args=args)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 400
 
 
 def test_what_ends_a_turn_in_the_template(chat_text, raw_text):

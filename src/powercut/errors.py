@@ -51,7 +51,7 @@ def quoted(value: object) -> str:
         return f"one of {int(math.log10(abs(value))) + 1} digits"
     try:
         return one_line(repr(value), _LONGEST_QUOTE)
-    except ValueError:  # such a number inside it
+    except (ValueError, RecursionError):  # such a number inside it, or lists without end
         return f"one of type {type(value).__name__}"
 
 

@@ -28,6 +28,8 @@ RAW_HAS_NO_ARGS = (
     "a raw prompt goes through no chat template; leave them out, or give --chat (chat=True) and a model with a template"
 )
 
+_TEXT_PARTS = ("text", "input_text", "output_text")
+
 
 def check_prompt(prompt: object) -> Prompt:
     """``prompt`` in plain Python types, if it can be one: a string, messages or token ids.
@@ -49,7 +51,10 @@ def check_prompt(prompt: object) -> Prompt:
     if not prompt:
         raise SettingError("the prompt is empty: give at least one message or token id")
     if isinstance(prompt[0], Mapping):
-        return [_message(message) for message in prompt]
+        messages = [_message(message) for message in prompt]
+        if not any(message["content"].strip() for message in messages):
+            raise SettingError("the prompt is empty: no message has any text")
+        return messages
     for token in prompt:
         if not isinstance(token, Integral) or isinstance(token, bool) or not 0 <= int(token) < 2**63:
             raise SettingError(
@@ -114,11 +119,21 @@ def _message(message: object) -> Message:
     if isinstance(message, Mapping):
         content = message.get("content")
         if isinstance(content, list) and content:
-            parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+            parts = [_text_of(part) for part in content]
             texts = [part for part in parts if isinstance(part, str)]
             if len(texts) < len(parts):
                 raise SettingError("a chat message may have parts of text alone: no images, audio or files")
             content = "".join(texts)
         if isinstance(message.get("role"), str) and isinstance(content, str):
-            return {**message, "content": check_whole(content)}
+            for value in (content, *message.values()):
+                if isinstance(value, str):
+                    check_whole(value)
+            return {**message, "content": content}
     raise SettingError(f"a chat message needs a role and a content that are strings (got {quoted(message)})")
+
+
+def _text_of(part: object) -> object:
+    """The text of a part of a message; None where it is of another type."""
+    if isinstance(part, Mapping):
+        return part.get("text") if part.get("type", "text") in _TEXT_PARTS else None
+    return part

@@ -6,10 +6,12 @@ import importlib
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, Protocol, cast, runtime_checkable
+from weakref import WeakKeyDictionary
 
-from powercut.errors import SettingError, did_you_mean, one_line
+from powercut.errors import PowercutError, SettingError, did_you_mean, one_line
 from powercut.prompt import (
     RAW_HAS_NO_ARGS,
     SET_HERE,
@@ -25,6 +27,9 @@ from powercut.prompt import (
 _MARK = "mark 0451"
 TURNS: list[dict[str, str]] = [{"role": role, "content": _MARK} for role in ("user", "assistant")]
 """A conversation by which a chat template is looked at."""
+
+_SEEN: WeakKeyDictionary[Text, set[str]] = WeakKeyDictionary()
+"""For each text whose chat template was looked at, the roles that need no further look."""
 
 
 class Text(Protocol):
@@ -105,6 +110,11 @@ class TokenizerText:
         """The special token that ends the assistant's turn in the chat template, if there is one."""
         name = self._special_at(self._around[1])
         return frozenset({self.special_tokens[name]} if name else ())
+
+    @property
+    def has_open_turns(self) -> bool:
+        """Whether the chat template has turns, and no special token that ends them."""
+        return bool(self._around[0]) and not self.turn_end
 
     async def is_rendered(self, text: str) -> bool:
         """Whether ``text`` begins with the template's first special token, or with its opening where that has none."""
@@ -190,6 +200,7 @@ async def encode_prompt(
             return _not_empty(await text.encode(prompt))
         prompt = [{"role": "user", "content": prompt}]
     conversation = _conversation(text, cast(Sequence[Message], prompt), chat, system)
+    await _look_at_template(text, {message["role"] for message in conversation})
     return _not_empty(await text.encode_chat(conversation, template_args))
 
 
@@ -232,11 +243,33 @@ def _conversation(text: Text, messages: Sequence[Message], chat: bool | None, sy
         raise SettingError("messages need the chat template: leave out --raw (chat=False), or give a string")
     if not text.has_chat_template:
         raise SettingError("messages need a chat template and this model's tokenizer has none: give a string")
+    if messages[-1]["role"] == "assistant" and not begun_turn(messages):
+        messages = messages[:-1]  # that turn has not begun
     if system is None:
         return messages
     if any(message["role"] == "system" for message in messages):
         raise SettingError("system: the messages already have a system message; give one or the other")
     return [{"role": "system", "content": check_system(system)}, *messages]
+
+
+async def _look_at_template(text: Text, roles: set[str]) -> None:
+    """Warn, once for each text, of what a chat template does in silence: it leaves out a role, or ends no turn."""
+    if text not in _SEEN and isinstance(text, TokenizerText) and text.has_open_turns:
+        warnings.warn(
+            "the chat template ends a turn with no special token: where completions run on into the next one, give a "
+            "stop (--stop)",
+            stacklevel=3,
+        )
+    seen = _SEEN.setdefault(text, {"assistant", "tool"})
+    for role in sorted(roles - seen):
+        seen.add(role)
+        rest = [] if role == "user" else [{"role": "user", "content": "Hello"}]
+        with suppress(PowercutError):  # the prompt itself will tell
+            short, long = [
+                await text.encode_chat([{"role": role, "content": say}, *rest]) for say in (_MARK, 2 * _MARK)
+            ]
+            if short == long:
+                warnings.warn(f"the chat template leaves out what messages of the role {role!r} say", stacklevel=3)
 
 
 def _not_empty(ids: list[int]) -> list[int]:

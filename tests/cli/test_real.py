@@ -66,27 +66,26 @@ def test_chat_raw_and_system_prompts_differ(run):
     assert len({tuple(chat), tuple(raw), tuple(system)}) == 3
 
 
-def test_template_args_reach_the_template_and_the_record(run, folder, tmp_path, capsys):
+def test_template_args_reach_the_template_and_the_record(folder, tmp_path, capsys):
     other = tmp_path / "thinking"
     shutil.copytree(folder, other)
     template = (other / "chat_template.jinja").read_text()
     (other / "chat_template.jinja").write_text("{% if think == false %}<|system|>brief<|end|>{% endif %}" + template)
 
     def draw(*arguments):
-        result = json.loads(run("hello", "--json", "--model", str(other), *arguments)[1])
+        assert main(["sample", "hello", "--json", "--model", str(other), *SIZES, *SHORT, *arguments]) == 0
+        result = json.loads(capsys.readouterr().out)
         return result["tokens"], result["template_args"]
 
     plain, none = draw()
     assert none is None
     assert draw("--template-arg", "think=false") == (draw("--system", "brief")[0], {"think": False})
     assert draw("--template-arg", "think=true") == (plain, {"think": True})
-    code, out, err = run("hello", "--model", str(other), "--template-arg", "thnk=false")
-    assert (code, out) == (2, "")
-    assert err.endswith(": the chat template has no variable thnk (did you mean think?); it has think\n")
-    assert err.count("\n") == 1
-    checks = ["verify", "hello", "--chat", "--draws", "100", "--model", str(other), *SIZES]
-    assert main([*checks, "--template-arg", "thnk=false"]) == 2
-    assert "no variable thnk" in capsys.readouterr().err
+    for command in (["sample"], ["verify", "--chat"]):
+        assert main([*command, "hello", "--model", str(other), *SIZES, "--template-arg", "thnk=false"]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert err.endswith("the chat template has no variable thnk (did you mean think?); it has think\n")
 
 
 def test_a_stop_string_is_not_shown(run):
@@ -101,6 +100,7 @@ def test_a_stop_string_is_not_shown(run):
     [
         (["hello" * 40], "context_length"),
         (["hello", "--top-k", "100000"], "top_k=100000 is larger than the vocabulary"),
+        (["hello", "--stop", "id:260"], "stop: there is no token 260 in the vocabulary of 260"),
         (["hello", "--context-length", "100000"], "context_length"),
         (["hello", "--slots", "0"], "slots must be"),
         (["hello", "--dtype", "float7"], "dtype"),
@@ -111,9 +111,10 @@ def test_a_stop_string_is_not_shown(run):
 def test_what_the_model_cannot_do_is_one_line_and_exit_code_2(run, arguments, part):
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert part in err
+    said = [line for line in err.splitlines() if not line.startswith("note: ")]  # of SIZES given twice
+    assert len(said) == 1
+    assert said[0].startswith("error: ")
+    assert part in said[0]
 
 
 def test_chat_without_a_template_names_the_remedy(tmp_path, capsys):

@@ -8,6 +8,7 @@ import pytest
 
 from powercut.cli import main
 from powercut.cli.options import template_args
+from powercut.cli.prompts import read_prompts
 from powercut.errors import SettingError
 from powercut.samplers import SAMPLERS
 from tests.cli import fake
@@ -247,7 +248,31 @@ def test_bad_input_is_one_line_and_exit_code_2_before_a_model_is_loaded(no_engin
         (b"", "has no prompt"),
         (b"\n \n", "has no prompt"),
         (b"a\n\xff\n", ":2: not UTF-8"),
+        (b"a\nb\0\n", ":2: a NUL byte, which no UTF-8 text has; save the file as UTF-8"),
+        ("a\nb".encode("utf-16-le"), ":1: a NUL byte"),
+        ("a\nb".encode("utf-16"), ": a NUL byte"),
+        (b"\x1f\x8b\x08", ":1: not UTF-8"),
         (b'a\n{"prompt": \n', ":2: not a JSON object"),
+        (b'{"prompt": "a"} {"prompt": "b"}', ":1: not a JSON object (Extra data"),
+        (b'{"prompt": "a"},', ":1: not a JSON object (Extra data"),
+        (b'{"prompt": "a", "prompt": "b"}', ':1: not a JSON object ("prompt" is there twice)'),
+        (b'{"messages": [{"role": "user", "role": "system", "content": "a"}]}', '("role" is there twice)'),
+        (b'{"prompt": "a", "x": ' + b"9" * 6000 + b"}", ":1: not a JSON object (Exceeds the limit"),
+        (b'{"prompt": "a", "x": ' + b"[" * 5000 + b"]" * 5000 + b"}", ":1: not a JSON object (maximum recursion"),
+        (b'["a"]\n["b"]\n', ":1: a list is no prompt"),
+        (b"a\n[1, 2]\n", ":2: a list is no prompt: token ids are written"),
+        (b"[]", "has no prompt"),
+        (b"[1, 2]", ", prompt 1: a prompt is a string, a list of chat messages or a list of token ids, not int"),
+        (b'["a", null]', ", prompt 2: a prompt is a string"),
+        (b'["a", {"no": 1}]', ", prompt 2: an object needs one of prompt, messages, tokens"),
+        (
+            b'[{"role": "user", "content": "a"}]',
+            ", prompt 1: an object needs one of prompt, messages, tokens (it has none",
+        ),
+        (b'[\n{"prompt": "a"},\n]', ": not a JSON list (Expecting value: line 3"),
+        (b'[{"prompt": "a"},\n{"prompt": "b"}', ": not a JSON list (Expecting ',' delimiter: line 2"),
+        (b'["a", "b",]', ":1: not a JSON list"),
+        (b'["a", "b",\n"c"', ": not a JSON list"),
         (b'{"question": "a"}', ":1: an object needs one of prompt, messages, tokens"),
         (b'{"prompt": "a", "tokens": [1]}', "one of prompt, messages, tokens (it has prompt, tokens)"),
         (b'{"prompt": [1]}', ":1: prompt holds what belongs in tokens"),
@@ -390,11 +415,35 @@ def test_a_json_list_is_read_as_prompts(engine, capsys, tmp_path):
     code, out, _ = run(capsys, "--file", file, "--json", *SHORT)
     assert code == 0
     assert [(r["prompt_index"], r["meta"]) for r in lines(out)] == [(0, {"id": 1}), (1, {}), (2, {})]
-    # what is no list of prompts is text
-    assert len(lines(run(capsys, "--file", write(tmp_path, "[ab]\n[b]\n"), "--json", *SHORT)[1])) == 2
-    code, _, err = run(capsys, "--file", write(tmp_path, '["a", {"no": 1}]'), *SHORT)
-    assert code == 2
-    assert ", prompt 2: an object needs one of prompt, messages, tokens" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "prompts"),
+    [
+        ("\ufeff\ufeff" + '{"tokens": [1]}\n\ufeff{"tokens": [2]}\n', [[1], [2]]),
+        ("\ufeff" + '["a", "b"]', ["a", "b"]),
+        ('[[1, 2], [{"role": "user", "content": "c"}], {"messages": [{"role": "user", "content": "d"}]}]', "mixed"),
+        ("a\r\nb\rc", ["a", "b", "c"]),
+        ('{"prompt": "a"}\r\n{"prompt": "b"}', ["a", "b"]),
+        ("a\u2028b\u0085c\x0bd\n", ["a\u2028b\u0085c\x0bd"]),
+        ("[ab]\n[b] a\n[INST] c [/INST]\n[1] and [2]\n", ["[ab]", "[b] a", "[INST] c [/INST]", "[1] and [2]"]),
+        ('["a"] and on\n', ['["a"] and on']),
+        ('"a"\n', ['"a"']),
+        ('{"prompt": "a\\u0000b"}', ["a\0b"]),
+        ('{"prompt": "\\ud83d\\ude00"}', ["😀"]),
+        (
+            '{"messages": [{"role": "user", "content": ["a", {"text": "b"}, {"type": "input_text", "text": "c"}]}]}',
+            "abc",
+        ),
+    ],
+)
+def test_what_a_file_holds(content, prompts, tmp_path):
+    found = [asked.prompt for asked in read_prompts(None, write(tmp_path, content))]
+    if prompts == "mixed":
+        prompts = [[1, 2], *([{"role": "user", "content": letter}] for letter in "cd")]
+    if prompts == "abc":
+        prompts = [[{"role": "user", "content": "abc"}]]
+    assert found == prompts
 
 
 @pytest.mark.parametrize(
@@ -489,6 +538,60 @@ def test_an_argument_that_is_no_utf_8_is_refused(no_engine, capsys):
     code, _, err = run(capsys, "caf\udce9")
     assert code == 2
     assert "character 4 of the prompt is half a character" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--stop", "--json"], "--stop needs a value (if --json is meant: --stop=--json)"),
+        (["--system", "--raw"], "--system needs a value"),
+        (["-n", "-q"], "-n needs a value"),
+        (["--output", "--force"], "--output needs a value"),
+        (["--stop", "\udcff"], "character 1 of a stop string is half a character"),
+        (["--system", "\udcff"], "character 1 of the system message is half a character"),
+        (["--stop", "id:-1"], "stop must be texts and token ids of at least 0 and below 2^63"),
+        (["--stop", f"id:{2**63}"], "stop must be texts and token ids of at least 0 and below 2^63"),
+        (["--seed", str(2**63)], "--seed must be a whole number from 0 to 9223372036854775807"),
+        (["--file", "x\0y"], "give a PROMPT or --file"),
+    ],
+)
+def test_flags_that_cannot_be(no_engine, capsys, arguments, part):
+    code, out, err = run(capsys, "a", *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert part in err
+
+
+def test_a_path_that_cannot_be(no_engine, capsys):
+    assert run(capsys, "--file", "x\0y")[::2] == (2, "error: --file: cannot read x\\u0000y: embedded null byte\n")
+
+
+def test_a_flag_that_is_given_twice_is_noted(engine, capsys):
+    plain = run(capsys, "a", "--quiet", "--seed", "2", *SHORT)
+    assert run(capsys, "a", "--seed", "1", "--quiet", "--seed=2", "--quiet", *SHORT) == (
+        0,
+        plain[1],
+        "note: --seed is given 2 times: the last one holds\n",
+    )
+    code, _, err = run(capsys, "a", "--quiet", "--chat", "--raw", *SHORT)
+    assert (code, err) == (0, "note: --chat/--raw is given 2 times: the last one holds\n")
+    assert run(capsys, "a", "--quiet", "--stop", "x", "--stop=--json", *SHORT)[::2] == (0, "")
+
+
+def test_large_seeds_are_seeds(engine, capsys):
+    [result] = lines(run(capsys, "a", "--seed", str(2**63 - 1), "--json", *SHORT)[1])
+    assert result["seed"] == 2**63 - 1
+
+
+def test_a_reason_that_holds_for_many_is_said_twice(engine, capsys):
+    code, out, err = run(
+        capsys, "a", "-n", "50", "--max-total-tokens", "9", "--concurrency", "1", "--json", "--quiet", *SHORT
+    )
+    drawn = len(out.splitlines())
+    reason = "not started: the 9 tokens of max_total_tokens are spent"
+    assert (code, err) == (
+        2,
+        f"error: prompt 0, sample {drawn}: {reason}\nerror: {49 - drawn} more completions failed so: {reason}\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -30,12 +30,13 @@ TASK = Task(dataset=MemoryDataset([Sample(input="abc", target="a"), Sample(input
 
 
 class ChatText(LetterText):
-    """Marks the roles with letters."""
+    """Marks the roles with a letter before each message."""
 
     has_chat_template = True
 
     async def encode_chat(self, messages, template_args=None):
-        return self.ids("".join({"system": "a", "user": "b", "assistant": "c"}[m["role"]] for m in messages))
+        roles = {"system": "a", "user": "b", "assistant": "c"}
+        return self.ids("".join(roles[m["role"]] + m["content"] for m in messages))
 
 
 class ChatEngine(FakeEngine):
@@ -113,11 +114,11 @@ def test_template_args(given, monkeypatch):
 
     async def encode_chat(self, messages, template_args=None):
         asked.append(template_args)
-        return self.ids("ab")
+        return self.ids(messages[0]["content"])
 
     monkeypatch.setattr(ChatText, "encode_chat", encode_chat)
     output = ask(model(ChatEngine(), template_args=given))
-    assert asked == [output.metadata["template_args"]] == [{"think": False}]
+    assert asked[-1] == output.metadata["template_args"] == {"think": False}
     with pytest.raises(SettingError, match="goes through no chat template"):
         model(ChatEngine(), template_args=given, chat=False)
 
@@ -161,7 +162,7 @@ def test_tools_and_pictures_are_refused():
 def test_messages_go_through_the_chat_template_where_there_is_one():
     system, user = ChatMessageSystem(content="de"), ChatMessageUser(content=[ContentText(text="fg")])
     talk = [system, user, ChatMessageAssistant(content="h"), user]
-    assert ask(model(ChatEngine()), talk).usage.input_tokens == 4  # the roles
+    assert ask(model(ChatEngine()), talk).usage.input_tokens == 11  # the roles and the letters
     assert ask(model(ChatEngine(), chat=False), talk).usage.input_tokens == 7  # the letters
     assert ask(model(), talk[:2]).usage.input_tokens == 4
     with pytest.raises(SettingError, match="chat template"):

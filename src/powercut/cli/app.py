@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from powercut.cli.command import Command
 from powercut.cli.eval import evaluate
 from powercut.cli.models import models
 from powercut.cli.output import forget_stdout, open_streams, say, to_stdout
@@ -30,11 +31,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(sample)
-app.command("eval")(evaluate)
-app.command()(models)
-app.command()(report)
-app.command()(verify)
+app.command(cls=Command)(sample)
+app.command("eval", cls=Command)(evaluate)
+app.command(cls=Command)(models)
+app.command(cls=Command)(report)
+app.command(cls=Command)(verify)
 
 
 @app.callback()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
@@ -46,6 +47,7 @@ class Session:
         self._job, self._console, self._as_json = job, console, as_json
         self._write, self._write_trace = write, write_trace
         self._shown = 0
+        self._failed: Counter[str] = Counter()
 
     async def run(self, engine: Engine) -> None:
         """Draw everything. However this ends, what is finished has been written."""
@@ -95,6 +97,9 @@ class Session:
             raise SettingError(f"{job.asked[error.index].place}: {error.reason}") from None
         finally:
             texts.close()
+            for reason, times in self._failed.items():
+                if times > 1:
+                    say(f"error: {times - 1} more completions failed so: {reason}")
 
     def _show_text(self, completion: Completion) -> None:
         text = completion.text if completion.text is not None else " ".join(map(str, completion.tokens))
@@ -122,5 +127,7 @@ class Session:
             return
         known = isinstance(error, PowercutError)
         reason = str(error) if known else f"{type(error).__name__}: {error}"
-        say(f"error: prompt {failure.prompt_index}, sample {failure.sample_index}: {reason}")
+        self._failed[reason] += 1
+        if self._failed[reason] == 1:
+            say(f"error: prompt {failure.prompt_index}, sample {failure.sample_index}: {reason}")
         self.exit_code = max(self.exit_code, 2 if known else 1)

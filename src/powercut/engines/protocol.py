@@ -132,6 +132,8 @@ def check_request(
             f"top_k={top_k} is larger than the vocabulary of {vocab_size} tokens: lower it"
             + (", or give None for all" if whole_vocabulary else "")
         )
+    if vocab_size is not None and (highest := max(request.stop_ids, default=0)) >= vocab_size:
+        raise SettingError(f"stop: there is no token {highest} in the vocabulary of {vocab_size}, counted from 0")
     if context_length is not None and size > context_length:
         raise SettingError(
             f"a prompt of {len(request.context)} tokens and max_new_tokens={request.max_new_tokens} exceed "

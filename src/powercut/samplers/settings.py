@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from powercut.errors import SettingError, quoted
+from powercut.prompt import check_whole
 
 LARGEST_COUNT = 1_000_000
 """Of whatever is counted, unless a setting says otherwise: beyond it a slip of the keyboard fills the memory."""
@@ -98,6 +99,8 @@ def check_stop(stop: Any) -> tuple[str | int, ...]:
             raise SettingError(f"stop must be texts and token ids of at least 0 and below 2^63 (got {quoted(item)})")
         if item == "":
             raise SettingError("stop: a stop string cannot be empty; leave it out")
+        if isinstance(item, str):
+            check_whole(item, "a stop string")
         kept.append(item if isinstance(item, str) else int(item))
     return tuple(kept)
 
