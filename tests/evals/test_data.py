@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import os
 import random
 import subprocess
@@ -62,6 +63,12 @@ def test_limit_and_identities(file):
         ("math500", {"answer": "1"}, r"rows.jsonl row 2 needs one of the fields question, problem, prompt"),
         ("gsm8k", {"question": "?", "answer": None}, "row 2 needs the field answer"),
         ("gsm8k", {"question": "?", "answer": " "}, "row 2: answer is empty"),
+        ("gsm8k", {"question": "?", "answer": "so\n#### four"}, "row 2: answer must be a number .it is 'four'"),
+        ("gsm8k", {"question": "?", "answer": "so\n#### 3 or 4"}, "row 2: answer must be a number .it is '3 or 4'"),
+        ("arithmetic", {"question": "?", "answer": "2x"}, "row 2: answer must be a number .it is '2x'"),
+        ("math500", {"problem": "?", "answer": "$$"}, r"row 2: answer must be a formula .it is '\$\$'"),
+        ("math500", {"problem": "?", "answer": "x" * 3000}, "row 2: answer has more than 2000 characters"),
+        ("math500", {"problem": "?", "answer": math.nan}, "row 2: answer must be text or a number .it is nan"),
         ("gsm8k", {"question": "?", "answer": "so\n####"}, "row 2: answer has nothing behind its last ####"),
         ("gsm8k", {"question": ["?"], "answer": "1"}, "row 2: question must be text .it is list"),
         ("aime26", {"question": "?", "answer": "1000"}, "row 2: answer must be a whole number from 0 to 999"),
@@ -102,13 +109,13 @@ def test_no_file_no_wheel(tmp_path):
     with pytest.raises(SettingError, match="cannot be read: No such file"):
         file_rows(tmp_path / "none.jsonl")
     (tmp_path / "bad.gz").write_bytes(b"not gzip")
-    with pytest.raises(SettingError, match="cannot be read"):
+    with pytest.raises(SettingError, match="is no whole gzip file"):
         file_rows(tmp_path / "bad.gz")
     packed = bytearray(gzip.compress(LINES.encode() * 50))
     packed[20] ^= 255
     for content in (packed, packed[:-9], packed[:40], b""):
         (tmp_path / "bad.gz").write_bytes(content)
-        with pytest.raises(SettingError, match=r"cannot be read|has no rows"):
+        with pytest.raises(SettingError, match=r"bad.gz (is no whole gzip file .*: fetch or pack|has no rows)"):
             file_rows(tmp_path / "bad.gz")
     with pytest.raises(SettingError, match="cannot be read: embedded null byte"):
         file_rows("\0")
@@ -143,6 +150,9 @@ def test_choices_are_shuffled_by_row_or_by_a_seed(file):
     [
         ({"question": "?", "choices": ["x", "y"], "answer": "z"}, "answer must be one of the choices or its letter"),
         ({"question": "?", "choices": ["x", "x"], "answer": "x"}, "answer must be one of the choices"),
+        ({"question": "?", "choices": ["x", "y", "y "], "answer": "x"}, "row 1: two choices are the same .'y'"),
+        ({"question": "?", "choices": ["x", None], "answer": "x"}, "row 1: choice B must be text .it is NoneType"),
+        ({"question": "?", "choices": ["x", " "], "answer": "x"}, "row 1: choice B is empty"),
         ({"question": "?", "choices": "xy", "answer": "x"}, "choices must be a list of 2 to 10"),
         ({"question": "?", "answer": "x"}, "needs one of the fields Correct Answer, correct_answer, choices"),
     ],
@@ -151,6 +161,25 @@ def test_choices_with_something_wrong(file, row, message):
     file.write_text(json.dumps(row))
     with pytest.raises(SettingError, match=message):
         TASKS["gpqa-diamond"].problems(data=file)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "message"),
+    [
+        ("prompt", "def f(x:\n", "prompt with canonical_solution is no Python program"),
+        ("entry_point", "g", "prompt with canonical_solution does not define the function g"),
+        ("test", "assert f(1) == 1", "test does not define the function check"),
+        ("test", "def check(f)", "test is no Python program"),
+    ],
+)
+def test_code_with_something_wrong(file, field, text, message):
+    right = {"prompt": "def f(x):\n", "canonical_solution": "    return x\n", "entry_point": "f"}
+    right["test"] = "def check(candidate):\n    assert candidate(1) == 1\n"
+    file.write_text(json.dumps(right))
+    assert len(TASKS["humaneval"].problems(data=file)) == 1
+    file.write_text(json.dumps({**right, field: text}))
+    with pytest.raises(SettingError, match=f"row 1: {message}"):
+        TASKS["humaneval"].problems(data=file)
 
 
 @pytest.mark.parametrize("answer", ["B", "y"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import math
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -39,12 +40,18 @@ class Row:
     def text(self, *names: str) -> str:
         """``get``, for what must be text or a number; SettingError if it is neither, or empty, or no Unicode."""
         value = self.get(*names)
+        return self.as_text(self.present(*names), value)
+
+    def as_text(self, name: str, value: Any) -> str:
+        """The ``value`` called ``name`` as text; SettingError if it is neither text nor number, empty or no Unicode."""
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise self.error(f"{self.present(*names)} must be text (it is {type(value).__name__})")
+            raise self.error(f"{name} must be text (it is {type(value).__name__})")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.error(f"{name} must be text or a number (it is {value})")
         if not (text := str(value)).strip():
-            raise self.error(f"{self.present(*names)} is empty")
+            raise self.error(f"{name} is empty")
         if half := _HALF_A_CHARACTER.search(text):
-            raise self.error(f"{self.present(*names)} has half a character in it ({visible(half[0])})")
+            raise self.error(f"{name} has half a character in it ({visible(half[0])})")
         return text
 
     def present(self, *names: str) -> str:
@@ -67,7 +74,9 @@ def file_rows(file: str | Path) -> list[Row]:
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise SettingError(f"{path} is not UTF-8 text: save the file as UTF-8") from None
-    except (OSError, EOFError, zlib.error, ValueError) as error:  # the last: a name that no file can have
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SettingError(f"the data file {path} is no whole gzip file ({error}): fetch or pack it again") from None
+    except (OSError, ValueError) as error:  # the last: a name that no file can have
         reason = getattr(error, "strerror", None) or error
         raise SettingError(f"the data file {path} cannot be read: {reason}") from None
     return _rows(path.name, _json_list(path, text) if text.lstrip().startswith("[") else _json_lines(path, text))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from powercut.evals.graders.expression import Unreadable, multiple, parse
+from powercut.evals.graders.expression import Unreadable, letters, multiple, parse
 from powercut.evals.graders.latex import bare, clean, enclosed, has, split
 from powercut.evals.graders.quantity import same_quantities
 from powercut.evals.graders.region import MEMBER, NAME, ORDERS, SETS, region, same_inequalities, same_regions
@@ -36,7 +36,8 @@ def _same(reference: str, answer: str) -> bool:
     for special in (_same_words, _same_times, _same_numerals, _same_matrices):
         if (verdict := special(reference, answer)) is not None:
             return verdict
-    reference, answer = (MEMBER.sub("", each, count=1) if MEMBER.match(each) else each for each in (reference, answer))
+    if (verdict := _same_members(reference, answer)) is not None:
+        return verdict
     if _is_region(reference) or _is_region(answer):
         return _same_regions(reference, answer)
     if (listed := _same_lists(reference, answer)) is not None:
@@ -46,6 +47,17 @@ def _same(reference: str, answer: str) -> bool:
     if has(answer, ("=", r"\approx")):
         answer = _value(answer)
     return same_quantities(reference, answer)
+
+
+def _same_members(reference: str, answer: str) -> bool | None:
+    r"""Of x \in S, which may also be put as S alone; None where neither has a name."""
+    names = [MEMBER.match(each) for each in (reference, answer)]
+    if not any(names):
+        return None
+    if all(names) and len({bare(name[0]) for name in names if name}) > 1:
+        return False
+    one, other = (each[name.end() :] if name else each for each, name in zip((reference, answer), names, strict=True))
+    return _same(one, other)
 
 
 def _is_region(latex: str) -> bool:
@@ -184,16 +196,17 @@ def _value(answer: str) -> str:
     first, last = sides[0], sides[-1]
     if len(sides) == 1 or not first or re.fullmatch(NAME, first) or _WORDS.fullmatch(first):
         return last
-    letters = set(
-        re.findall(r"(?<![A-Za-z\\])[A-Za-z]|(?<=[A-Za-z])[A-Z]", re.sub(r"_\{[^{}]*\}|\\[a-z]+", " ", first))
-    )
-    if len(letters) > 1 or (letters and not re.search(r"\d", first)) or all(same_quantities(last, s) for s in sides):
+    named = letters(re.sub(r"_\{[^{}]*\}", "", first))
+    if len(named) > 1 or (named and not re.search(r"\d", first)) or all(same_quantities(last, s) for s in sides):
         return last
     raise Unreadable(f"an equation that is no value: {answer}")
 
 
 def _same_regions(reference: str, answer: str) -> bool:
     """Of sets of real numbers, by inequalities, intervals and their unions; of inequalities in several letters."""
+    named = [letters(each) for each in (reference, answer)]
+    if all(named) and named[0] != named[1]:
+        return False
     try:
         return same_regions(region(reference), region(answer))
     except Unreadable:

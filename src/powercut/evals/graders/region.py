@@ -39,7 +39,10 @@ def region(latex: str) -> Any:
             return region(told[1].strip())
         return sympy.FiniteSet(*(parse(item) for item in split(brackets[1], (",",))))
     if brackets and len(ends := split(brackets[1], (",",))) == 2:
-        return sympy.Interval(parse(ends[0]), parse(ends[1]), brackets[0] == "(", brackets[2] == ")")
+        low, high = map(parse, ends)
+        if (low.is_infinite and brackets[0] == "[") or (high.is_infinite and brackets[2] == "]"):
+            raise Unreadable(f"closed at infinity: {latex}")
+        return sympy.Interval(low, high, brackets[0] == "(", brackets[2] == ")")
     if brackets and has(brackets[1], ORDERS + SETS):
         return region(brackets[1])
     return _solutions(latex)

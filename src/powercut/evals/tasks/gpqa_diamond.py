@@ -31,7 +31,8 @@ def _choices(row: Row) -> tuple[list[str], str]:
     listed = row.get("choices")
     if not isinstance(listed, list) or not 2 <= len(listed) <= len(LETTERS):
         raise row.error(f"choices must be a list of 2 to {len(LETTERS)} texts")
-    choices, answer = [str(choice).strip() for choice in listed], row.text(*ANSWER).strip()
+    choices = [row.as_text(f"choice {letter}", choice).strip() for letter, choice in zip(LETTERS, listed, strict=False)]
+    answer = row.text(*ANSWER).strip()
     letters = LETTERS[: len(choices)]
     right = answer if answer in choices else choices[letters.index(answer)] if answer in tuple(letters) else None
     if right is None or choices.count(right) != 1:
