@@ -201,7 +201,7 @@ def read_results(
     completions' texts are dropped. Raises OSError.
     """
     try:
-        stream = _open(file)
+        stream = open_file(file)
     except FileNotFoundError:
         return
     with stream:
@@ -244,7 +244,7 @@ def read_completions(file: Path) -> list[Completed]:
     """
     found = []
     try:
-        with _open(file) as stream:
+        with open_file(file) as stream:
             lines = stream.read().split(b"\n")
     except OSError as error:
         raise SettingError(f"{file} cannot be read: {error.strerror}") from None
@@ -261,7 +261,7 @@ def read_completions(file: Path) -> list[Completed]:
     return found
 
 
-def _open(file: Path) -> BinaryIO:
+def open_file(file: Path) -> BinaryIO:
     """A file to read; OSError for a folder, and for a device or a pipe, which need not end."""
     mode = file.stat().st_mode
     if not stat.S_ISREG(mode):
@@ -271,7 +271,7 @@ def _open(file: Path) -> BinaryIO:
 
 def _read_file(kind: type[T], file: Path) -> T:
     try:
-        with _open(file) as stream:
+        with open_file(file) as stream:
             return from_json(kind, json.loads(stream.read()))
     except OSError as error:
         raise SettingError(f"{file} cannot be read: {error.strerror}") from None

@@ -191,6 +191,7 @@ def test_failures_are_reported_and_stop_nothing(engine, capsys, tmp_path, monkey
         (["arithmetic", "--sampler", "best-of-n", "--match", "entropy-cut"], "needs the sampler entropy-cut"),
         (["arithmetic", "gsm8k", "--data", "x.json"], "--data x.json must say for which task: give TASK=x.json"),
         (["arithmetic", "--data", "gsm8k=x.json"], "is for gsm8k, which is not among the tasks"),
+        (["gsm8k", "--data", "/dev/full"], "the data file /dev/full cannot be read: It is no file"),
         (["gsm8k", "--data", "/nowhere.json"], "/nowhere.json cannot be read: No such file or directory"),
         (["humaneval"], "code that the model writes is run in docker, which is not installed here"),
         (["arithmetic", "--out", "/proc/nowhere"], "cannot write to /proc/nowhere"),

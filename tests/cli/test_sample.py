@@ -294,6 +294,13 @@ def test_a_bad_file_is_named_with_its_line(no_engine, capsys, tmp_path, content,
     assert part in err
 
 
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/full"])
+def test_prompts_that_never_end_are_refused(no_engine, capsys, monkeypatch, device):
+    monkeypatch.setattr("powercut.cli.prompts._LARGEST", 1 << 20)
+    code, out, err = run(capsys, "--file", device)
+    assert (code, out, err) == (2, "", f"error: {device} has more than 1 MB: give it in parts\n")
+
+
 def test_what_the_model_cannot_do_is_one_line_too(engine, capsys):
     for arguments in (["--chat"], ["--system", "be brief"]):
         code, out, err = run(capsys, "a", *arguments)

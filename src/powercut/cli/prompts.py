@@ -13,6 +13,9 @@ from typing import Any, cast
 from powercut.errors import SettingError, one_line
 from powercut.prompt import Prompt, check_prompt
 
+_LARGEST = 1 << 30
+"""Bytes of a file of prompts: a device, or a pipe, need not end."""
+
 _FIELDS = ("prompt", "messages", "tokens")
 _LIST = re.compile(r'\[|\[\s*\{.*|\[\s*".*\]')
 """A line that can only be meant as (the beginning of) a JSON list."""
@@ -68,11 +71,17 @@ def shorten(prompt: Prompt, width: int = 60) -> str:
 
 def _read_text(name: str, file: str | None) -> str:
     try:
-        data = sys.stdin.buffer.read() if file is None or file == "-" else Path(file).read_bytes()
+        if file is None or file == "-":
+            data = sys.stdin.buffer.read(_LARGEST + 1)
+        else:
+            with Path(file).open("rb") as stream:
+                data = stream.read(_LARGEST + 1)
     except OSError as error:
         raise SettingError(f"--file: cannot read {name}: {error.strerror or error}") from None
     except ValueError as error:  # a name that no file can have
         raise SettingError(f"--file: cannot read {name}: {error}") from None
+    if len(data) > _LARGEST:
+        raise SettingError(f"{name} has more than {_LARGEST >> 20} MB: give it in parts")
     at = data.find(b"\0")
     if at < 0:
         try:

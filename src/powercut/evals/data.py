@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from powercut.errors import SettingError, one_line, visible
+from powercut.records import open_file
 
 INSTALL = "pip install 'powercut[eval]'"
 
@@ -70,7 +71,8 @@ def file_rows(file: str | Path) -> list[Row]:
     """
     path = Path(file)
     try:
-        data = path.read_bytes()
+        with open_file(path) as stream:
+            data = stream.read()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise SettingError(f"{path} is not UTF-8 text: save the file as UTF-8") from None
