@@ -249,6 +249,8 @@ GOOD = np.log([0.5, 0.3, 0.1])
         ([7, 1, 4], [GOOD[0], -math.inf, GOOD[2]], "NaN, infinite or null"),
         ([7, 1, 4], [0.5, GOOD[1], GOOD[2]], r"above 0 \(0.5\): they are not raw"),
         ([7, 1, 4], np.log([0.5, 0.4, 0.2]), "sum to more than 1: they are not raw"),
+        ([7, 1, 4], [-9999.0] * 3, "none is of a likely token"),
+        ([7, 1, 4], [-1e308] * 3, "none is of a likely token"),
         ([7, 1, 7], GOOD, "two log-probabilities for one token"),
         ([7, 1, -1], GOOD, "2 log-probabilities for a token where top_k is 3"),
         ([-1, -1, -1], GOOD, "0 log-probabilities"),

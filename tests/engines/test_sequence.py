@@ -118,6 +118,15 @@ def test_signs_that_no_law_has_are_refused_unless_they_are_rounding():
             sequence().take(np.array([5]), values)
 
 
+def test_a_token_that_cannot_be_drawn_was_not_drawn_from_this_law():
+    values = laws(2)
+    values[1, 1] = -690.0
+    sequence().take(np.array([5, 6]), values)
+    values[:2, 1] = -9999.0  # what servers give in place of -inf
+    with pytest.raises(EngineError, match="token 6 was drawn, and has probability 0"):
+        sequence().take(np.array([5, 6]), values)
+
+
 def test_numbers_after_the_end_do_not_matter():
     it = sequence()
     values = laws(3)

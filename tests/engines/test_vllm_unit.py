@@ -270,7 +270,10 @@ def test_a_failure_reaches_the_request_and_the_next_one_goes_on(monkeypatch):
         llm.error = None
         assert len(asyncio.run(engine.extend(ask()))) > 0
         llm.reason = "error"
-        with pytest.raises(EngineError, match=r"ended a request by itself \(error\)"):
+        with pytest.raises(EngineError, match=r"ended a request by itself \(error\), after 1 of"):
+            asyncio.run(engine.extend(ask()))
+        llm.reason = "length"
+        with pytest.raises(EngineError, match=r"ended a request by itself \(length\), after 1 of"):
             asyncio.run(engine.extend(ask()))
     finally:
         close(engine)

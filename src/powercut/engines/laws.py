@@ -23,6 +23,10 @@ ROUNDING = 1e-3
 """By how much rounding may lift a log-probability above 0, or the sum of a row's probabilities above 1."""
 
 
+RAREST = 1e-9
+"""No vocabulary has so many tokens that the most likely of them is rarer."""
+
+
 class NextTokenLaw(NamedTuple):
     """Laws of the next token, one row per request: ``[rows, K]``, but for ``entropy``: ``[rows]``. All in nats."""
 
@@ -93,7 +97,8 @@ def top_k_laws(tokens: ArrayLike, ids: IntArray, logprobs: FloatArray, *, top_k:
 def check_rows(ids: IntArray, logprobs: FloatArray, top_k: int) -> None:
     """Raise EngineError unless each row ``[n, K']`` holds log-probabilities of at least ``top_k`` different tokens.
 
-    They are finite, at most 0, and of a law: their probabilities sum to at most 1. Places with id -1 are empty.
+    They are finite, at most 0, and of a law: their probabilities sum to at most 1, and one is likely, whatever the
+    vocabulary. Places with id -1 are empty.
     """
     there = ids >= 0
     if (least := int(there.sum(axis=1).min())) < top_k:
@@ -105,6 +110,8 @@ def check_rows(ids: IntArray, logprobs: FloatArray, top_k: int) -> None:
         raise EngineError(f"the server gave a log-probability above 0 ({values.max():g}): they are not raw")
     if (np.exp(values).sum(axis=1) > 1 + ROUNDING).any():
         raise EngineError("the server gave log-probabilities whose probabilities sum to more than 1: they are not raw")
+    if (values.max(axis=1) < np.log(RAREST)).any():
+        raise EngineError("the server gave log-probabilities of which none is of a likely token: they are not raw")
     ordered = np.sort(np.where(there, ids, -1 - np.arange(ids.shape[1])), axis=1)
     if (ordered[:, 1:] == ordered[:, :-1]).any():
         raise EngineError("the server gave two log-probabilities for one token")

@@ -17,6 +17,9 @@ DecodeNow = Callable[[list[int]], str]
 ABOVE = 1e-6
 """Nats by which rounding may lift a log-probability above 0, or an entropy below it."""
 
+IMPOSSIBLE = -700.0
+"""Nats: the smallest normal number, about, and no chance at all."""
+
 
 class Sequence:
     """What has come for ``request`` so far: ``count`` tokens of ``prefilled`` computed context tokens.
@@ -63,7 +66,8 @@ class Sequence:
         What follows a stop or is longer than the request is dropped. ``stopped``: the last token completed a stop of
         which only the server knows. What comes when no more is wanted is kept, and shown to nobody.
 
-        Raises EngineError for laws that cannot be: a NaN, an infinity, a positive log-probability, a negative entropy.
+        Raises EngineError for laws that cannot be: a NaN, an infinity, a positive log-probability, a negative entropy,
+        a token drawn with probability 0.
         """
         if self.finished:
             return
@@ -76,6 +80,12 @@ class Sequence:
             raise EngineError(
                 "the model's log-probabilities are NaN, infinite or positive after "
                 f"{len(self.request.context) + start} tokens: try dtype float32, or check the weights"
+            )
+        if (laws[1] < IMPOSSIBLE).any():
+            token = int(tokens[np.argmin(laws[1])])
+            raise EngineError(
+                f"token {token} was drawn, and has probability 0 by the log-probabilities that came with it: they are "
+                "not of the law that is drawn from"
             )
         self.count += len(tokens)
         self._tokens[start : self.count] = tokens

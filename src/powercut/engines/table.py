@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from powercut.engines.laws import NextTokenLaw, draw, next_token_law
 from powercut.engines.protocol import KeepGoing, Request, Usage, check_request
 from powercut.engines.sequence import Sequence
-from powercut.errors import EngineError, SettingError, quoted
+from powercut.errors import EngineError, SettingError, one_line, quoted
 from powercut.text import LocalText
 from powercut.trace import IntArray, Trace
 
@@ -92,9 +92,15 @@ class TableEngine:
         self, context: tuple[int, ...], temperature: float, top_k: int | None
     ) -> tuple[IntArray, NextTokenLaw]:
         """The tokens that can follow, and their laws."""
-        probs = np.asarray(self._probs(context), dtype=np.float64)
-        if probs.ndim != 1 or not (probs >= 0).all() or abs(probs.sum() - 1) > 1e-6:
-            raise EngineError(f"next_token_probs{context} is not a probability vector: {probs}")
+        given = self._probs(context)
+        try:
+            probs = np.asarray(given)
+        except ValueError:  # lists of unequal lengths
+            probs = np.empty(0)
+        numbers = probs.ndim == 1 and probs.dtype.kind in "biuf" and len(probs)
+        if not numbers or not (probs >= 0).all() or not abs(probs.sum() - 1) <= 1e-6:
+            raise EngineError(f"next_token_probs{context} is not a probability vector: {one_line(repr(given), 120)}")
+        probs = probs.astype(np.float64)
         # Ties at rank K go to the lower token id.
         tokens = np.sort(np.argsort(-probs, kind="stable")[:top_k])
         with np.errstate(divide="ignore"):

@@ -16,9 +16,6 @@ from powercut.engines.sequence import Sequence
 from powercut.errors import EngineError, PowercutError, one_line
 from powercut.trace import FloatArray, IntArray, Trace
 
-ENDED = ("stop", "length")
-"""vLLM's reasons for the end of a request that has got what it asked for."""
-
 Piece = tuple[IntArray, FloatArray]
 """Tokens ``[n]`` and their laws ``[3, n]``."""
 
@@ -37,8 +34,9 @@ class Ticket:
             return
         sequence = self.sequence
         sequence.take(*piece)  # vLLM is not told of stop strings, and may be some tokens past one
-        if sequence.wanted and not sequence.finished and ending is not None and ending not in ENDED:
-            raise EngineError(f"vLLM ended a request by itself ({ending})")
+        if ending is not None and not sequence.done:
+            most = sequence.request.max_new_tokens
+            raise EngineError(f"vLLM ended a request by itself ({ending}), after {sequence.count} of {most} tokens")
         if ending is not None or sequence.finished:
             self.result.set_result(sequence.trace())
 
