@@ -260,12 +260,3 @@ def test_our_gsm8k_and_arithmetic_need_no_such_process(tmp_path):
     file.write_text(json.dumps([{"question": "?", "answer": "so\n#### 1,000"}]))
     [problem] = TASKS["gsm8k"].problems(data=file)
     assert TASKS["gsm8k"].grade(problem, "It is 1000.").correct
-
-
-def test_all_answers_of_gsm8k():
-    task = TASKS["gsm8k"]
-    problems = task.problems(data=shared("gsm8k_test.jsonl"))
-    assert len(problems) == 1319
-    assert all(task.grade(problem, f"So it is {problem.answer}.").correct for problem in problems)
-    assert all(task.grade(problem, rf"\boxed{{{problem.answer}}}").correct for problem in problems)
-    assert not any(task.grade(problem, f"So it is {problem.answer}1.").correct for problem in problems)

@@ -8,7 +8,9 @@ from powercut.evals.graders.letter import grade_choice
 from powercut.evals.graders.number import grade_number
 from powercut.evals.graders.stated import boxed, read
 from powercut.evals.problem import Problem
-from tests.evals.graders import formula_ways, ways
+from powercut.evals.tasks import TASKS
+from tests.evals.graders import formula_ways, letter_ways, number_ways
+from tests.evals.shared import shared
 
 CHOICES = Problem("p", "?", "C", choices=("10 m", r"$5 \times 10^3$ kg", "42", "20"))
 
@@ -21,24 +23,24 @@ def pairs(block):
     return [tuple(line.rsplit(" | ", 1)) for line in lines(block)]
 
 
-@pytest.mark.parametrize("text", lines(ways.NUMBERS))
+@pytest.mark.parametrize("text", lines(number_ways.NUMBERS))
 def test_a_number(text):
     assert grade_number(Problem("p", "?", "14"), text).correct
 
 
-@pytest.mark.parametrize("text", lines(ways.OTHER_NUMBERS))
+@pytest.mark.parametrize("text", lines(number_ways.OTHER_NUMBERS))
 def test_another_number(text):
     grade = grade_number(Problem("p", "?", "14"), text)
     assert not grade.correct
     assert grade.reason
 
 
-@pytest.mark.parametrize("text", lines(ways.LETTERS))
+@pytest.mark.parametrize("text", lines(letter_ways.LETTERS))
 def test_a_letter(text):
     assert grade_choice(CHOICES, text).correct
 
 
-@pytest.mark.parametrize("text", lines(ways.OTHER_LETTERS))
+@pytest.mark.parametrize("text", lines(letter_ways.OTHER_LETTERS))
 def test_another_letter(text):
     grade = grade_choice(CHOICES, text)
     assert not grade.correct
@@ -85,6 +87,27 @@ def test_another_formula(reference, text):
 def test_the_order_of_precedence(text, stated):
     found = read(text)
     assert [*([found.box] if found.box else []), *(sentence.text for sentence in found.sentences)] == stated
+
+
+FORMS = (
+    *(
+        "So it is {}.",
+        r"\boxed{{{}}}",
+        "It is 7 times 3.\n#### {}\n\nQuestion: Tom has 3. How many?\nAnswer: 3\n#### 3",
+    ),
+    *("The answer is {}. That was for 2 people in 2023.", "**Final answer: ${}** (checked in 2 ways)"),
+    *("Final answer: Altogether it is {}.\n\nThis took 3 steps.", "Answer: 3 boxes hold 4 each.\nSo it is {}"),
+)
+
+
+def test_all_answers_of_gsm8k():
+    """Every one of the 1,319, in each form; and not one that is larger by a digit."""
+    task = TASKS["gsm8k"]
+    problems = task.problems(data=shared("gsm8k_test.jsonl"))
+    assert len(problems) == 1319
+    for form in FORMS:
+        assert all(grade_number(problem, form.format(problem.answer)).correct for problem in problems), form
+        assert not any(grade_number(problem, form.format(problem.answer + "1")).correct for problem in problems), form
 
 
 LONG = ["answer is " * 20_000, "answer is\n" * 20_000, "<answer>" * 20_000, "#### 1\n" * 20_000, "Question: " * 20_000]

@@ -20,7 +20,7 @@ from powercut.evals.data import INSTALL
 from powercut.evals.graders.equal import equal
 from powercut.evals.graders.expression import Unreadable
 from powercut.evals.graders.latex import clean
-from powercut.evals.graders.stated import Stated, first_sentence, formula_at_start, plain, read
+from powercut.evals.graders.stated import Stated, first_sentence, formula_at_start, read
 from powercut.evals.problem import NO_ANSWER, Grade, Problem
 
 SECONDS = 5
@@ -110,22 +110,23 @@ def _stated_formula(stated: Stated) -> str | None:
             formula = re.search(r"(?:\$[^$]+\$|\\\([^$]+?\\\))$", sentence.text)
             said = formula_at_start(formula[0]) if formula else None
         else:
-            said = _formula_of(sentence.text)
+            said = _formula_of(sentence.text, sentence.firm)
         if said:
             return said
     return None
 
 
-def _formula_of(said: str) -> str | None:
-    """The formula that a statement begins with, or all of its first sentence that is not a reason."""
+def _formula_of(said: str, firm: bool) -> str | None:
+    """The formula that a statement begins with, or all of its first sentence that is not a reason and no prose."""
     filler = _FILLER.match(said)
     said = said[filler.end() :] if filler else said
     if formula := formula_at_start(said):
         return formula
     said = _REASON.sub("", first_sentence(said)).strip("*_` ,")
-    if inside := re.fullmatch(r"[A-Za-z ,]+?(\$[^$]+\$|\\\(.+?\\\))[A-Za-z ,]*", said):
+    if firm and (inside := re.fullmatch(r"[A-Za-z ,]+?(\$[^$]+\$|\\\(.+?\\\))[A-Za-z ,]*", said)):
         return formula_at_start(inside[1])
-    prose = len(plain(said).split()) > 3 and not re.search(r"[\d\\^=+]", said)
+    words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", said)
+    prose = len(words) > (3 if firm else 2) and not (firm and re.search(r"[\d\\^=+]", said))
     return None if prose or not said else said
 
 

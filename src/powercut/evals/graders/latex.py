@@ -46,7 +46,7 @@ _SYMBOLS = {
 }
 _SPELLINGS = [
     (r"\\(?:left|right|middle|[Bb]igg?[lrm]?|displaystyle|textstyle|limits|hfill|bf|rm|it)(?![a-z])", ""),
-    (r"\\(?:boxed|fbox)(?![a-z])", ""),
+    (r"\\(?:boxed|fbox)(?![a-z])|\\(?:text)?color\s*\{[^{}]*\}", ""),
     (r"\\begin\{array\}\s*(?:\{[^{}]*\})?", r"\\begin{matrix}"),
     (r"\\end\{array\}", r"\\end{matrix}"),
     (r"\\\\\s*\[[^\[\]]*\]", r"\\\\ "),  # the space between two rows

@@ -83,6 +83,8 @@ def _settled(place: Sentence, problem: Problem) -> str:
     if not found:
         sentence = first_sentence(said)
         return _named(said, problem) or _named(sentence, problem) or _behind_its_words(sentence, problem)
+    if re.match(r"\s*(?:is|are|was)\s+(?:not|n't|wrong|incorrect|false|too|impossible|un\w+)\b", rest):
+        return ""
     if len(found) == 1:  # "C. 20", where 20 is D
         return "".join(dict.fromkeys(found + _named(_BETWEEN.sub(" ", rest, count=1), problem)))
     return found

@@ -34,19 +34,22 @@ _DEGREES = re.compile(r"\^\s*(?:\\circ\b|\{\s*\\circ\s*\})|°")
 _SPACING = re.compile(r"\\[,;:! ]|\\(?:left|right|q?quad|approx|displaystyle)(?![a-z])|~|\\(?=%)")
 _UNIT_POWER = re.compile(r"(?<=[A-Za-z}])\s*\^\s*(?:\{\s?-?[23]\s?\}|[23])(?![\d}])")
 _NO_NUMBER = re.compile(
-    rf"[\\^_+*<>≤≥≠]|\d\s*/\s*[A-Za-z(]|\d\s*[(!]|(?<=\d)\s*{_SYMBOL}|\b(?:or|and|not|to|than|more|less|least|most)\b"
+    rf"[\\^_+*<>≤≥≠]|\d\s*/\s*[A-Za-z(]|\d[(!]|\d\s*\(\s*[-\d]|(?<=\d)\s*{_SYMBOL}|\b(?:or|and|not|to|than|more|less|least|most)\b"
 )
 """What makes a formula, a bound or several numbers of what a box holds."""
 
 _FILLER = re.compile(
     r"(?:(?:the|an?|about|around|approximately|approx\.?|roughly|exactly|simply|just|only|equal to|therefore|thus|so"
-    r"|that|there are|which is|a total of|US|USD|Rs\.?|INR|EUR)\s+|[\s*_`~≈(\[\"':=]|\$(?=\s)|\\[(\[])+",
+    r"|that|US|USD|Rs\.?|INR|EUR)\s+|[\s*_`~≈(\[\"':=]|\$(?=\s)|\\[(\[])+",
     re.IGNORECASE,
 )
 _OPERATOR = re.compile(
     r"[$)]*\s*(?:[+×·÷^]\s*[-\dA-Za-z(\\]|\*[\dA-Za-z(\\]|(?<=\s)\*\s|[-/]\s?[\d(\\]|\\(?:times|cdot|div|pm|sqrt|pi|frac)|=|π|√|\*\*"
     r"|(?:to|times|plus|minus)\s\d)"
 )
+_CALCULATED = re.compile(r"\s?(?:[*×·÷+]\s?[\d(]|\\(?:times|cdot|div|pi|sqrt)(?![a-z])|[π√])")
+_CALCULATED_WITH = re.compile(r"(?:[\d)]\s?[*×·÷+]|\\(?:times|cdot|div))\s?[$€£]?\Z")
+_REASON = re.compile(r"\b(?:because|since|as)\b.*|\([^()]*\)")
 _EMPHASIS = re.compile(r"(?<!\d)\*\*|\*\*(?!\d)|__")
 _HEDGE = re.compile(r"[*_$\w%)\]. ]{0,30}?(?:,\s*)?\b(?:or|and)\s+[*_$(]*[-$]?\d|(?:,\s*[-$]?\d+)+[.\s*_$]*$")
 
@@ -86,9 +89,15 @@ def numbers(text: str) -> list[Fraction]:
 
 
 def last_number(text: str) -> Fraction | None:
-    """The last of ``numbers``."""
-    found = numbers(text)
-    return found[-1] if found else None
+    """The last of ``numbers`` that is no part of a calculation, apart from a difference."""
+    text = _simple(text)
+    found = [
+        number
+        for number in _NUMBER.finditer(text)
+        if not _CALCULATED.match(text, number.end())
+        and not _CALCULATED_WITH.search(text, max(0, number.start() - 8), number.start())
+    ]
+    return next((value for number in reversed(found) if (value := _value(number[0])) is not None), None)
 
 
 def boxed_number(box: str) -> Fraction | None:
@@ -123,18 +132,18 @@ def _stated_number(sentence: Sentence) -> Fraction | None:
     if leading and _HEDGE.match(said, leading.end()):
         return None
     if leading and not _OPERATOR.match(said, leading.end()):
-        return _value(leading[0])
-    if "=" in said:
+        short = _REASON.sub("", said[leading.end() :])
+        stands = sentence.firm or (len(short.split()) <= 3 and not re.search(r"\d", short))
+        return _value(leading[0]) if stands else None
+    if sentence.firm and "=" in said and (leading or re.match(r"[\w()]{1,4}\s*[-+*/(=]", said[start:])):
         for side in reversed(said.split("=")):
             found = list(_NUMBER.finditer(side))
             if found and not _OPERATOR.match(side, found[0].end()) and not re.search(r"\w", side[: found[0].start()]):
                 return _value(found[0][0])
-    if leading:
+    if leading or not sentence.firm:
         return None
     found = list(_NUMBER.finditer(re.sub(r"\([^()]*\)", "", said)))
-    if not found or any(_OPERATOR.match(said, each.end()) for each in found):
-        return None
-    return _value(found[-1][0])
+    return _value(found[0][0]) if len(found) == 1 and not _OPERATOR.match(said, found[0].end()) else None
 
 
 def _value(number: str) -> Fraction | None:

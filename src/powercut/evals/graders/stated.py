@@ -49,8 +49,12 @@ _ADVERB = (
 _MARK = re.compile(
     r"(?P<final>\bfinal\s+)?(?:\b(?:answers?|option|choice)\b|答案)[*_\"'`)\]]{0,4}"
     r"(?:\s(?:to|for|of|in|here|then|now|therefore|thus|hence|among|from|we)\b[^.\n:=?!]{0,80}?|\s?\([^()\n]{0,60}\))?"
-    rf"(?:[*_]{{0,2}}\s{{0,2}}{_VERB}[*_]{{0,2}}{_ADVERB}{{0,3}}(?:[*_\s]{{0,3}}[:=])?"
+    rf"(?:[*_]{{0,2}}\s{{0,2}}(?P<verb>{_VERB})[*_]{{0,2}}{_ADVERB}{{0,3}}(?:[*_\s]{{0,3}}[:=])?"
     r"|[*_\s]{0,3}[:=]|\s(?:[-–—]|->|→|⇒|\\(?:Rightarrow|implies|to))\s|(?<=答案)[是为])",
+    re.IGNORECASE,
+)
+_SOUGHT = re.compile(
+    r"\b(?:find|get|obtain|reach|calculate|compute|determine|give|check|verify|simplify|express)\s(?:(?:the|our|an|your)\s)?$",
     re.IGNORECASE,
 )
 _HEADING = re.compile(
@@ -79,6 +83,7 @@ _ABOUT = re.compile(
 """How what says something about the answer begins, and does not say it; a sentence of its own has a capital."""
 
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\$((?:[^$\\]|\\.)+?)\$|\\\((.+?)\\\)", re.DOTALL)
+_COLOR = re.compile(r"\\(?:text)?color\s*\{[^{}]*\}")
 _WIDE = str.maketrans("（）：，。＝", "():,.=")
 _STYLED = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathsf|mathit|mbox|bf|rm)\s*\{([^{}]*)\}"
@@ -87,10 +92,14 @@ _STYLED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """What a sentence states: its answer begins ``text``, or ends it where ``ends``."""
+    """What a sentence states: its answer begins ``text``, or ends it where ``ends``.
+
+    Where it is not ``firm`` ("Answer: ..."), a whole solution may begin there.
+    """
 
     text: str
     ends: bool = False
+    firm: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +138,7 @@ def boxed(text: str) -> str | None:
 
 def plain(latex: str) -> str:
     r"""LaTeX with the contents of \text{} and its like in their place."""
-    return _STYLED.sub(r" \1 ", latex)
+    return _STYLED.sub(r" \1 ", _COLOR.sub("", latex))
 
 
 def first_sentence(said: str) -> str:
@@ -178,17 +187,32 @@ def _sentences(text: str) -> Iterator[Sentence]:
         yield Sentence(tag.strip()[:LONGEST])
     for marked in _HASHES.findall(text)[:MOST]:
         yield Sentence(marked)
-    marks = sorted([*_MARK.finditer(text), *_HEADING.finditer(text)], key=re.Match.start, reverse=True)[:MOST]
+    marks = [mark for mark in _MARK.finditer(text) if _states(text, mark)]
+    marks = sorted([*marks, *_HEADING.finditer(text)], key=re.Match.start, reverse=True)[:MOST]
     for final in (True, False):
         for mark in marks:
             said = _following(text, mark.end()) if bool(mark["final"]) is final else ""
             if said and not _empty(said) and not _ABOUT.match(said):
-                yield Sentence(said)
+                yield Sentence(said, firm=final or _tells(mark))
     for mark in list(_BEHIND.finditer(text))[: -MOST - 1 : -1]:
         before = text[max(0, mark.start() - 200) : mark.start()]
         before = re.split(r"\n|[.!?;](?=\s)", before)[-1].strip()
         if before and not _DOUBTED.search(before):
             yield Sentence(before, ends=True)
+
+
+def _states(text: str, mark: re.Match[str]) -> bool:
+    """Whether the answer is told and not looked for: "find the answer:", "convert the answer to weeks: ..."."""
+    before = text[max(0, mark.start() - 30) : mark.start()]
+    if _SOUGHT.search(before):
+        return False
+    line_begins = not before.rpartition("\n")[2].strip(" *_#>")
+    return _tells(mark) or line_begins or " " not in mark[0].strip(" :=*_").removeprefix(mark["final"] or "")
+
+
+def _tells(mark: re.Match[str]) -> bool:
+    """Whether it is "answer is", not "Answer:"."""
+    return bool(mark.groupdict().get("verb")) or mark[0][-1] in "是为"
 
 
 def _following(text: str, at: int) -> str:

@@ -1,4 +1,4 @@
-"""Ways in which models state an answer, right and wrong ones. One a line; ⏎ is a new line."""
+"""Numbers as models state them, right and wrong ones. One a line; ⏎ is a new line."""
 
 NUMBERS = r"""
 The answer is 14.
@@ -87,6 +87,70 @@ The answer is 14⏎3
 The answer is not 3. The answer is 14.
 The answer is 14. So the answer is correct. 3
 The answer is 14. The answer is in the box on page 3?
+To find the answer: 3 + 4 = 7 first. Then 7 * 2 = 14.
+Let's find the answer: first 3 + 4 = 7.⏎So it is 14.
+Answer: Janet sells 16 - 3 - 4 = 9 eggs a day.⏎She makes 5 more, 14.
+Answer: Each box holds 4 apples. So 3 boxes hold 12. Total 14.
+Answer: There are 3 boxes with 4 apples: 12. Then 12+2 = 14.
+### Answer⏎⏎First, we compute 3*4 = 12. Then add 2: 14.
+The answer is the sum of 3 and 11. So 14.
+Answer: In 3 days, Tom has 14 apples.
+Final answer: Tom has 14 apples.⏎⏎Note: prices of 2023.
+The answer is that Tom has 14 apples. Check 3.
+\boxed{14.}
+\boxed{14 \text{ (apples)}}
+\boxed{\text{\$}14}
+\boxed{€14}
+\boxed{14€}
+\boxed{14/1}
+\boxed{14\ \text{mph}}
+\boxed{14~cm}
+\boxed{\text{14 cm}^3}
+\boxed{14\text{ m}^{2}}
+\boxed{\left(14\right)}
+\boxed{\approx 14}
+\boxed{3 \times 4 + 2 = 14}
+\boxed{\text{Yes, } 14}
+\boxed{14 \text{ hours}}
+\boxed{14h}
+\boxed{14 \, \text{m/s}}
+\boxed{14\text{ }}
+\boxed{14 \quad}
+\boxed{14 cm^2}
+\boxed{x=14}
+\boxed{\$14 \text{ per hour}}
+\boxed{\text{Rs. } 14}
+\boxed{\textbf{14}}
+\boxed{\color{red}{14}}
+The answer is 14:00.
+$14$ is the final answer.
+**The final answer is: $\boxed{14}$**
+The answer is therefore **$14**.
+The answer is $14$, not $15$.
+The answer is 14, or about 14.02 before rounding
+The answer is $\frac{28}{2}$.
+The answer is $7 \times 2 = 14$.
+The answer is $x=14$.
+The answer is 14 because 7 + 7.
+The answer is 14 apples and he is happy.
+The answer is 14 and that is that: 3.
+So the answer is 14 - which took 3 steps.
+So the answer is 14 – which took 3 steps.
+The answer is 14; 3 more.
+The answer is 14, 3 of which are red.
+The answer is 14? Let me check: 3 + 11 = 14. Yes.
+The answer is (14).
+The answer is [14].
+The answer is {14}.
+The answer is: 14/1.
+Final Answer:⏎⏎```⏎14⏎```
+Final Answer: 14 | 3
+| Answer | 14 |
+Answer: $\text{Total} = 14$
+The final answer is 14 minutes, 0 seconds
+A: 14
+Therefore 14. QED.
+Therefore, there are 14 dogs in 3 parks? I mean: 14
 """
 """All of them state 14."""
 
@@ -139,143 +203,29 @@ the answer is 14 - 3
 <answer>15</answer> 14
 15 is the answer. 14
 \boxed{15} The answer is 14.
+The answer is the sum of 14 and 11.
+\boxed{14a}
+\boxed{14\frac{km}{h} + 2}
+\boxed{1.14}
+\boxed{14\%\text{ of } 20}
+\boxed{20 - 14}
+\boxed{14, \text{ and } 3}
+\boxed{14 \text{ to } 16}
+\boxed{\text{more than } 14}
+The answer is 15. It is not 14.
+Is the answer 14? No, the answer is 15.
+the answer is 14 thousand
+14 is not the answer. 15 is.
+The answer is 14.5
+The answer is 14,5
+The answer is 14,500
+The answer is 14e3.
+The answer is 14/3.
+The answer is 14 1/3.
+The answer is 3*14.
+The answer is $14x$.
+The answer is $14\sqrt{2}$.
+The answer is 14π.
+The answer is 14 times 3.
 """
 """None of them states 14."""
-
-LETTERS = r"""
-The answer is C.
-The answer is (C).
-The answer is **C**.
-The answer is **(C) 42**.
-**The answer is C.**
-The answer is: C
-The answer is "C".
-The answer is `C`.
-The answer is $C$.
-The answer is $\text{C}$.
-The answer is $\mathbf{C}$.
-The answer is \(\textbf{(C)}\).
-The answer is [C].
-The answer is option C.
-The answer is choice (C).
-The answer is letter C.
-The answer is C: 42
-The answer is C) 42
-The answer is C – 42
-The answer is (C), 42.
-The answer is C, not D.
-The answer is 42.
-The answer is 42, i.e. (C).
-The answer is **42**.
-The correct answer is **C**.
-The best answer would be (C) 42.
-Final answer: C
-Final Answer: **C**
-**Final Answer:** (C)
-### Final Answer⏎C
-### Final Answer⏎⏎**C**
-## Answer: C
-**Answer**⏎⏎(C)
-Answer:⏎C
-Answer: C⏎Explanation: A is too small and B is too large.
-Answer: C⏎Confidence: 90%
-Answer - C
-ANSWER: (c)
-My answer is C.
-So my final answer is C, because A is too small.
-The final answer is $\boxed{C}$.
-\boxed{\text{(C)}}
-\boxed{\text{C) 42}}
-\boxed{\mathrm{C}}
-\boxed{\textbf{C. } 42}
-\boxed{\text{The answer is C}}
-\boxed{{C}}
-\boxed{C: 42}
-\boxed{C,\ 42}
-\boxed{(C)\ 42}
-I answer in \boxed{}. The answer is C.
-I answer as \boxed{letter}. The answer is C.
-\boxed{C}⏎⏎Question: another?⏎(A) x⏎\boxed{A}
-The answer is C.⏎⏎Question: another?⏎Answer: A
-<think>\boxed{A}? The answer is B.</think>⏎The answer is C.
-<think>\boxed{A}</think>⏎**C**
-<answer> C </answer>
-<answer>(C) 42</answer>
-A is too small.⏎#### C
-C is the correct answer.
-Option C is the correct answer.
-(C) is the answer.
-Thus (C) 42 is the right choice.
-Hence, option (C) is correct.
-So the correct option is C) 42.
-The correct choice among these is C.
-The answer to the question is C.
-The answer (by elimination) is C.
-The answer is therefore C.
-The answer must be C since D is too small.
-The answer should be C.
-The answer turns out to be C.
-Therefore, the answer is: **C) 42**
-答案是C。
-答案：C
-Answer：（C）
-\textbf{Answer: C}
-\textbf{Answer:} C
-"""
-"""All of them state C of the choices 10 m, 5 x 10^3 kg, 42 and 20."""
-
-OTHER_LETTERS = r"""
-The answer is not C.
-The answer is neither A nor C.
-The answer is A or C.
-The answer is either A or C.
-The answer could be A, B or C.
-The answer is between B and C.
-The answer is C and D.
-The answer is C/D.
-\boxed{C, D}
-\boxed{C} or \boxed{D}
-\boxed{C \text{ and } D}
-\boxed{CD}
-\boxed{C+1}
-\boxed{C_2}
-\boxed{C'}
-\boxed{C = 5}
-\boxed{D}. The answer is C.
-\boxed{C. 20}
-The answer is C. 20
-The answer is 20 (C).
-The answer is 20.
-The answer is larger than (C).
-The answer is C-14 dating.
-The answer is Carbon.
-The answer is CO.
-The answer is in C major.
-If C is the answer, then A is too.
-C is not the answer.
-Option C is incorrect.
-(C) is wrong.
-Is C the answer?
-Which of A, B and C is the answer?
-The answer choices are A, B, C, D.
-The answer is D.⏎⏎Question: another?⏎Answer: C
-<think>\boxed{C}</think> The answer is D.
-<think>\boxed{C}</think> I do not know.
-Answer: C⏎Wait, no.⏎Answer: D
-Final answer: D. If x were 3, the answer would be C.
-<answer>D</answer> C
-#### D⏎#### C
-A⏎B⏎C⏎D
-C looks good
-Answer C was my first thought.
-I would choose between C and D
-The answer is everything but C
-The answer is anything except (C)
-Let C be the answer.
-\boxed{\text{not C}}
-\boxed{\text{none}}
-\boxed{E}
-Everyone answers: C?? I say D.
-The answer is D, C is wrong.
-"""
-"""None of them states C."""
