@@ -1,16 +1,23 @@
 """The user's own checks pass on a right engine, and each fails on an engine that is wrong in its way."""
 
 import asyncio
+import re
+from contextlib import aclosing
 
 import numpy as np
 import pytest
+import torch
 
 import powercut as pc
 from powercut.cli import main
+from powercut.engines.transformers import TransformersEngine, choose_cache
+from powercut.engines.transformers.slots import Slots
 from powercut.study.exact import EOS
 from powercut.trace import Trace
 from powercut.verify import chance, same_law, verify
 from tests.checks import random_table
+from tests.engines.fake_server import FakeServer
+from tests.families import tiny_family
 
 PROMPT = np.array([1, 2, 1, 3, 2, 1])
 
@@ -66,6 +73,41 @@ def test_a_row_that_its_company_changes_fails():
             return changed(trace, entropy=trace.entropy + 1) if wrong else trace
 
     assert "a request is the same alone and in unequal company" in failed(Crowded())
+
+
+def test_a_model_that_adds_boolean_masks_fails(monkeypatch):
+    """GPT-Neo in slots, given masks as most models take them: its short rows see beyond their own end."""
+
+    def boolean(self, model, tokens, positions, hidden):
+        ids = torch.tensor(tokens)
+        return model(input_ids=ids, position_ids=positions, attention_mask=~hidden, use_cache=True, **self._cache)
+
+    monkeypatch.setattr(Slots, "_forward", boolean)
+    monkeypatch.setattr(choose_cache._Trial, "try_slots", lambda *_: None)  # which sees it when the model is loaded
+    engine = TransformersEngine(tiny_family("gpt_neo", window_size=64), slots=4, context_length=64)
+
+    async def first_failure():
+        async with aclosing(verify(engine, PROMPT + 20, top_k=20)) as checks:
+            return await anext(check async for check in checks if not check.passed)
+
+    check = asyncio.run(first_failure())
+    assert check.name == "a request is the same alone and in unequal company"
+    assert float(re.search(r"differ by (\S+) nats", check.detail)[1]) > 0.1
+
+
+@pytest.mark.parametrize("kind", ["generate", "completions", "llama", "sglang"])
+def test_a_server_whose_log_probabilities_are_processed_fails(kind):
+    async def first(engine):
+        async with aclosing(verify(engine, PROMPT, top_k=4)) as checks:
+            return await anext(checks)
+
+    with FakeServer(random_table(3, 5), kind=kind) as server:
+        engine = pc.load(server.url, top_k=4)
+        assert asyncio.run(first(engine)).passed
+        server.processed = True  # one that was so when it was loaded is refused there
+        check = asyncio.run(first(engine))
+    assert not check.passed
+    assert check.name == "log-probabilities are raw, whatever the temperature"
 
 
 def test_a_cache_that_is_not_what_was_computed_fails():
