@@ -35,7 +35,7 @@ class Reading:
         self._sequence, self._usage, self._stop_ids, self._ends = sequence, usage, stop_ids, ends
         self._next_is_hidden = False  # also when it was another server that hid it: what was drawn is not undone
         self.heard = 0.0
-        self._deadline = asyncio.timeout(None)
+        self._deadline, self._within = asyncio.timeout(None), 0.0
 
     async def finish_at(self, server: Server, within: float) -> None:
         """Go on until the sequence is done: a token within so many seconds, and within ``read_timeout`` after each.
@@ -43,8 +43,8 @@ class Reading:
         Neither comments in a stream nor single bytes or slow headers renew the deadline. Raises UnavailableError if a
         stream breaks off or no token comes, SettingError if the server refuses to give so many log-probabilities.
         """
-        self.heard, before = time.monotonic(), self._sequence.count
-        self._deadline = asyncio.timeout(within)
+        self.heard = time.monotonic()
+        self._deadline, self._within = asyncio.timeout(within), within
         try:
             async with self._deadline:
                 if server.away:
@@ -56,15 +56,16 @@ class Reading:
                         await self._read_stream(server)
         except TimeoutError:
             if self._deadline.expired():
-                came = self._sequence.count > before
-                raise server.api.no_answer(server.api.read_timeout if came else within) from None
+                raise server.api.no_answer(self._within) from None
             raise
         except RefusedError as error:
-            raise server.refusal(error, self._sequence.request.top_k or 0) or error from error
+            if (why := server.refusal(error, self._sequence.request.top_k or 0)) is not None:
+                raise why from error
+            raise
 
     def _note_token(self, server: Server) -> None:
-        self.heard = time.monotonic()
-        self._deadline.reschedule(asyncio.get_running_loop().time() + server.api.read_timeout)
+        self.heard, self._within = time.monotonic(), server.api.read_timeout
+        self._deadline.reschedule(asyncio.get_running_loop().time() + self._within)
         server.note_token()
 
     async def _read_stream(self, server: Server) -> None:
