@@ -19,6 +19,7 @@ from powercut.cli.eval import evaluate
 from powercut.cli.models import models
 from powercut.cli.output import forget_stdout, open_streams, say, to_stdout
 from powercut.cli.report import report
+from powercut.cli.reproduce import reproduce
 from powercut.cli.sample import sample
 from powercut.cli.verify import verify
 from powercut.errors import PowercutError
@@ -35,6 +36,7 @@ app.command(cls=Command)(sample)
 app.command("eval", cls=Command)(evaluate)
 app.command(cls=Command)(models)
 app.command(cls=Command)(report)
+app.command(cls=Command)(reproduce)
 app.command(cls=Command)(verify)
 
 

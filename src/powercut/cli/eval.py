@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from powercut.cli.load_engine import load_engine
 from powercut.cli.options import (
     DEFAULT_SAMPLER,
     TemplateArgFlag,
+    check_counts,
     flag,
     split_flags,
     template_args,
@@ -29,13 +25,7 @@ from powercut.models.converting import DEFAULT_MODEL
 from powercut.prompt import check_template_args
 from powercut.samplers import SAMPLERS
 
-if TYPE_CHECKING:
-    from powercut.evals.runs.plan import Cell
-    from powercut.records import Result
-
 _RUN = "The run"
-_MOST = 100_000
-"""Seeds, problems, completions at once: each is held in memory."""
 
 
 @with_engine_and_repeated_setting_flags
@@ -87,6 +77,14 @@ def evaluate(
             rich_help_panel=_RUN,
         ),
     ] = False,
+    regrade: Annotated[
+        bool,
+        typer.Option(
+            "--regrade",
+            help="Grade again what is in the folder, by today's graders. Nothing of it is sampled again.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.", rich_help_panel=_RUN)] = False,
     model: Annotated[
         list[str] | None,
@@ -112,20 +110,15 @@ def evaluate(
         powercut eval math500 --model Qwen/Qwen2.5-Math-7B --alpha 2 --alpha 4 --beta 1 --beta 4 --out runs/ablation
     """
     try:
+        from powercut.cli.run_cells import Run, fail_if_any_failed
         from powercut.evals.runs.benchmarks import load_benchmarks
-        from powercut.evals.runs.folder import RunFolder
-        from powercut.evals.runs.harness import Harness
-        from powercut.evals.runs.plan import make_cells, variants
-        from powercut.evals.runs.provenance import provenance
+        from powercut.evals.runs.plan import variants
         from powercut.evals.sandbox.local_sandbox import LocalSandbox
     except ImportError as error:
         raise SettingError(f"powercut eval needs {error.name}: pip install 'powercut[eval]'") from error
-    from powercut.cli.eval_progress import EvalProgress, show_summary
+    from powercut.cli.eval_progress import show_summary
 
-    for option, value in (("seeds", seeds), ("limit", limit), ("concurrency", concurrency)):
-        if value is not None and not 1 <= value <= _MOST:
-            bound = "at least 1" if value < 1 else f"at most {_MOST:,}"
-            raise SettingError(f"{flag(option)} must be {bound} (got {value})")
+    check_counts(seeds=seeds, limit=limit, concurrency=concurrency)
     names = list(dict.fromkeys(sampler or [DEFAULT_SAMPLER]))
     options, values = split_flags(flags)
     args = check_template_args(template_args(template_arg))
@@ -133,50 +126,20 @@ def evaluate(
         values["stop"] = [unescaped(values["stop"])]  # several stops are one setting
     local = LocalSandbox() if allow_unsafe_local else None
     benches = load_benchmarks(list(dict.fromkeys(tasks)), data or [], limit, local)
-    chosen = {bench: variants(names, values, bench.defaults, match, flag) for bench in benches}
-    most = sum(
-        len(bench.problems) * seeds * each.sampler.width for bench, several in chosen.items() for each in several
+    run = Run(
+        out=out,
+        chosen={bench: variants(names, values, bench.defaults, match, flag) for bench in benches},
+        models=model or [DEFAULT_MODEL],
+        options=options,
+        seeds=seeds,
+        style=style,
+        template_args=args,
+        concurrency=concurrency,
+        local=local,
+        quiet=quiet,
+        regrade=regrade,
     )
-    samplers = [each.sampler for several in chosen.values() for each in several]
-    top_k = max((sampler.top_k for sampler in samplers if sampler.top_k is not None), default=None)
-    console = Console(stderr=True, quiet=quiet, highlight=False)
-    results: dict[Cell, list[Result]] = {}
-    with RunFolder(out) as folder:
-        facts = provenance(["powercut", *sys.argv[1:]])
-        folder.record(facts)
-
-        def run_model(name: str) -> None:
-            nonlocal facts
-            engine = load_engine(console, name, options, most, top_k)
-            try:
-                facts = replace(facts, engines={**(facts.engines or {}), name: engine.describe()})
-                folder.record(facts)
-                cells = make_cells(
-                    chosen, name, engine, style=style, seeds=seeds, dtype=options.get("dtype"), template_args=args
-                )
-                progress = EvalProgress(console, engine.usage)
-                harness = Harness(engine, folder, cells, progress.observe, concurrency)
-                progress.start(harness.results())
-                try:
-                    with progress:
-                        harness.run()
-                finally:
-                    results.update(harness.results())
-            finally:
-                asyncio.run(engine.aclose())  # its memory is for the next model
-
-        if local is not None and any(bench.execute is not None for bench in benches):
-            say(f"note: {local.describe()}")
-        try:
-            for name in dict.fromkeys(model or [DEFAULT_MODEL]):
-                run_model(name)
-        except KeyboardInterrupt:
-            kept = sum(map(len, results.values()))
-            say(f"interrupted: {kept} completions are in {out}, and the same command goes on from there")
-            raise typer.Exit(130) from None
+    results = run()
     show_summary(results)
     say(f"powercut report {out} makes tables, tests and plots; inspect view --log-dir {out / 'logs'} shows the texts")
-    errors = [each.error for done in results.values() for each in done if each.error is not None]
-    if errors:
-        say(f"error: {len(errors)} completions failed, the first with: {errors[0]}; the same command tries them again")
-        raise typer.Exit(1)
+    fail_if_any_failed(results)

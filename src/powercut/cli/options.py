@@ -60,6 +60,9 @@ _OPTIONS = {"served_model": "model"}
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_MOST = 100_000
+"""Seeds, problems, completions at once: each is held in memory."""
+
 _METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT"}
 _SPELT = {"True": "on", "False": "off", "None": "none"}
 
@@ -96,6 +99,14 @@ def split_flags(flags: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     """What was given of ``**flags``: options of the engine, as ``powercut.load`` takes them, and sampler settings."""
     engine = {_OPTIONS.get(name, name): flags[name] for name in _ENGINE_FLAGS if name in flags}
     return given(**engine), given(**{name: value for name, value in flags.items() if name not in _ENGINE_FLAGS})
+
+
+def check_counts(**counts: int | None) -> None:
+    """Raise SettingError for a number of seeds, problems or completions at once that is below 1 or past all memory."""
+    for option, value in counts.items():
+        if value is not None and not 1 <= value <= _MOST:
+            bound = "at least 1" if value < 1 else f"at most {_MOST:,}"
+            raise SettingError(f"{flag(option)} must be {bound} (got {value})")
 
 
 def template_args(written: Iterable[str] | None) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from powercut.errors import SettingError
 from powercut.evals.runs.plan import Variant
@@ -16,8 +15,6 @@ TASKS = ("math500", "humaneval", "gpqa-diamond", "aime26")
 STYLE = "paper"
 BLOCKS, STEPS = 16, 10
 LEAST_SCALE = 0.001
-
-Rule = Literal["exact", "published"]
 
 
 def seeds(task: Task) -> int:
@@ -60,16 +57,11 @@ def arms(task: Task, scale: float = 1.0, **cut: Any) -> list[Variant]:
     ]
 
 
-def expected_cost(variants: Sequence[Variant], length: float) -> list[float]:
-    """Decoded tokens of one completion by each of ``arms``, if completions have ``length`` tokens.
+def expected_cost(sampler: Sampler, length: float) -> float:
+    """Decoded tokens of one completion by one of ``arms``, if completions have ``length`` tokens.
 
     Early rejection is left out, and cuts count as uniform: what is decoded is less.
     """
-    costs = {each.name: _cost(each.sampler, length) for each in variants if each.match is None}
-    return [costs[each.match or each.name] for each in variants]
-
-
-def _cost(sampler: Sampler, length: float) -> float:
     match sampler:
         case SMC():
             return sampler.particles * length
