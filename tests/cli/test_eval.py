@@ -226,9 +226,8 @@ def test_styles_are_checked_against_the_model(engine, capsys, tmp_path):
 
 def test_a_missing_extra_is_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "inspect_ai", None)
-    for name in [
-        name for name in sys.modules if name in ("powercut.evals.runs.harness", "powercut.integrations.inspect")
-    ]:
+    uses_it = ("powercut.cli.run_cells", "powercut.evals.runs.harness", "powercut.integrations.inspect")
+    for name in [name for name in sys.modules if name in uses_it]:
         monkeypatch.delitem(sys.modules, name)
     code, _, err = run(capsys, "arithmetic", "--out", str(tmp_path))
     assert (code, err) == (2, "error: powercut eval needs inspect_ai: pip install 'powercut[eval]'\n")
