@@ -21,7 +21,7 @@ HIDDEN = 3
 SERVE = """
 import signal, sys
 import xllamacpp
-model, port, places, context = sys.argv[1], *map(int, sys.argv[2:])
+model, template, port, places, context = *sys.argv[1:3], *map(int, sys.argv[3:])
 options = xllamacpp.CommonParams()
 options.model.path, options.hostnames, options.port, options.n_parallel, options.n_ctx = (
     model, ["127.0.0.1"], port, places, context
@@ -29,19 +29,24 @@ options.model.path, options.hostnames, options.port, options.n_parallel, options
 options.cpuparams.n_threads = options.cpuparams_batch.n_threads = 1
 options.n_threads_http = places + 8
 options.verbosity = 1
+if template:
+    options.use_jinja, options.chat_template = True, template
 server = xllamacpp.Server(options)
 signal.sigwait({signal.SIGTERM, signal.SIGINT})
 """
 
 
 class LlamaServer:
-    """``llama-server -m MODEL --parallel PLACES -c CONTEXT``; used as ``with LlamaServer(...) as server``."""
+    """``llama-server -m MODEL --parallel PLACES -c CONTEXT``; used as ``with LlamaServer(...) as server``.
 
-    def __init__(self, model: Path, places: int, context: int) -> None:
+    ``template`` is used in place of the model's own chat template.
+    """
+
+    def __init__(self, model: Path, places: int, context: int, template: str = "") -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.words = [sys.executable, "-c", SERVE, str(model), str(self.port), str(places), str(context)]
+        self.words = [sys.executable, "-c", SERVE, str(model), template, str(self.port), str(places), str(context)]
 
     @property
     def root(self) -> str:

@@ -10,9 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 import powercut as pc
 from powercut.models.converting import bundled_folder, gguf_file
+from powercut.text import TokenizerText, encode_prompt
 from tests.checks import chi_square_p
 from tests.llama.server import LlamaServer
 
@@ -40,6 +42,37 @@ def extend(engine, *requests):
         return await asyncio.gather(*map(engine.extend, requests))
 
     return asyncio.run(all_at_once())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "settings"),
+    [
+        ("What is 2 + 2?", {}),
+        ("What is 2 + 2?", {"chat": False}),
+        ("What is 2 + 2?", {"system": "be brief"}),
+        ([{"role": "user", "content": "Capital?"}, {"role": "assistant", "content": "The capital is"}], {}),
+        ([{"role": "user", "content": "Go on."}, {"role": "assistant", "content": "end"}], {}),
+    ],
+)
+def test_the_server_encodes_prompts_as_the_tokenizer_does(engine, prompt, settings):
+    here = TokenizerText(AutoTokenizer.from_pretrained(str(bundled_folder())))
+    by_server, by_tokenizer = [asyncio.run(encode_prompt(text, prompt, **settings)) for text in (engine.text, here)]
+    assert by_server == by_tokenizer
+
+
+def test_variables_of_the_chat_template(caplog):
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "<|im_start|>assistant\n{% if think is defined and not think %}Briefly:{% endif %}"
+    )
+    with LlamaServer(gguf_file(), 1, 512, template) as server:
+        text = pc.load(server.url, top_k=TOP_K).text
+        plain, brief = [
+            asyncio.run(encode_prompt(text, "hi", template_args=args)) for args in (None, {"think": False, "thnk": 1})
+        ]
+    assert brief[: len(plain)] == plain
+    assert len(brief) > len(plain)
+    assert caplog.messages == ["template_args: thnk changes nothing in the first prompt: check its name"]
 
 
 def test_thirty_streams_back_to_back_without_a_note(engine, caplog):

@@ -118,12 +118,9 @@ class Session:
 
     def _report(self, failure: Failure) -> None:
         error = failure.error
-        if self._job.options.skip_bad and isinstance(
-            error, SettingError
-        ):  # the same for every completion of the prompt
-            if failure.sample_index == 0:
+        if self._job.options.skip_bad and isinstance(error, SettingError):
+            if failure.sample_index == 0:  # the same for every completion of the prompt
                 say(f"skipped: {self._job.asked[failure.prompt_index].place}: {error}")
-            self.exit_code = max(self.exit_code, 2)
             return
         known = isinstance(error, PowercutError)
         reason = str(error) if known else f"{type(error).__name__}: {error}"
