@@ -30,7 +30,7 @@ demo: $(VENV)/.demo ## Sample one completion from SmolLM2-135M-Instruct with Ent
 	$(BIN)/powercut sample "$(QUESTION)" --max-new-tokens 128 --blocks 8 --steps 8
 
 test: $(VENV)/.dev ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal # which builds what a file shares once, or nearly so
 
 test-families: $(VENV)/.dev ## Decode with a tiny model of every family of transformers, and say which way each decodes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -rP tests/engines/test_families.py

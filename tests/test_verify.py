@@ -173,3 +173,17 @@ def test_the_command_prints_a_line_a_check_and_tells_by_its_exit_code(capsys, mo
     assert code == (0 if right else 1)
     assert len(out) == 7
     assert all(line.startswith("ok    " if right else ("ok    ", "FAIL  ")) for line in out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--draws", "1000000000"], "--draws must be a whole number from 100 to 100000 (got 1000000000)"),
+        (["--tolerance", "nan"], "--tolerance must be a number from 0 to 10 (got nan)"),
+        (["--tolerance", "inf"], "--tolerance must be a number from 0 to 10 (got inf)"),
+        (["--seed", str(2**63)], f"--seed must be a whole number from 0 to {2**63 - 1} (got {2**63})"),
+    ],
+)
+def test_flags_that_make_no_sense_are_one_line(capsys, arguments, message):
+    assert main(["verify", "abab", *arguments]) == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")

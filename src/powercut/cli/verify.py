@@ -55,7 +55,7 @@ def verify(
     """
     check_number("--draws", draws, 100, 100_000, whole=True)
     check_number("--seed", seed, 0, LARGEST_SEED, whole=True)
-    check_number("--tolerance", tolerance, 0)
+    check_number("--tolerance", tolerance, 0, 10)
     console = Console(stderr=True, highlight=False)
     encode = partial(
         encode_prompt,
