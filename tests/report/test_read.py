@@ -1,6 +1,7 @@
 """Run folders: what is read, and what is said of those that are broken, or not finished."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -143,6 +144,19 @@ def test_an_empty_run_and_a_newer_one(tmp_path):
     (folder / "run.json").write_text('{"format": 99}')
     message = r"run\.json has format 99, and this powercut reads up to 1: update powercut"
     with pytest.raises(SettingError, match=message):
+        read_runs([folder])
+
+
+def test_why_there_are_no_results_is_told(tmp_path):
+    folder = run(tmp_path / "run")
+    file = results(folder)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(SettingError, match=r"run has no results yet: .*results\.jsonl cannot be read: Is a directory"):
+        read_runs([folder])
+    shutil.rmtree(folder / "cells")
+    (folder / "cells").write_text("")
+    with pytest.raises(SettingError, match=r"run has no results yet: .*cells cannot be read: Not a directory"):
         read_runs([folder])
 
 

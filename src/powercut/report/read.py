@@ -67,7 +67,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[CellResults], dict[Path, Ru
     notes: list[str] = []
     for folder in folders:
         runs[folder] = _shown(_run(folder))
-        for file in sorted(folder.glob("cells/*/cell.json")):
+        for file in _cell_files(folder / "cells", notes):
             try:
                 cell = found.setdefault(visible(file.parent.name), _Found(_shown(read_cell(file))))
             except SettingError as error:
@@ -77,7 +77,8 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[CellResults], dict[Path, Ru
     cells = [_columns(name, cell) for name, cell in found.items() if cell.results]
     if not cells:
         where = ", ".join(map(str, folders))
-        raise SettingError(f"{where} has no results yet: run powercut eval until a first completion is graded")
+        why = notes[0] if notes else "run powercut eval until a first completion is graded"
+        raise SettingError(f"{where} has no results yet: {why}")
     return cells, runs, [*notes, *_unfinished(cells, [name for name, cell in found.items() if not cell.results])]
 
 
@@ -86,6 +87,28 @@ def _run(folder: Path) -> RunFacts:
         state = "has no run.json" if folder.is_dir() else "is no folder"
         raise SettingError(f"{folder} is not a run: it {state}; give the folder that powercut eval wrote")
     return facts
+
+
+def _cell_files(cells: Path, notes: list[str]) -> list[Path]:
+    """Every cell.json there, those that cannot be read too; a note if nothing of the folder can."""
+    try:
+        files = [each / "cell.json" for each in sorted(cells.iterdir())]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        notes.append(f"{cells} cannot be read: {error.strerror}")
+        return []
+    return [file for file in files if not _missing(file)]
+
+
+def _missing(file: Path) -> bool:
+    try:
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # reading it will say why
+        return False
+    return False
 
 
 def _shown(value: Any) -> Any:
