@@ -125,8 +125,8 @@ def test_an_extra_declares_nothing_more(extra):
 
 def test_the_walk_sees_imports():
     """The checks above are not empty."""
-    assert {"inspect-ai", "filelock", "psutil", "pebble"} <= EXTRAS["eval"]
+    assert {"inspect-ai", "filelock", "psutil"} <= EXTRAS["eval"]
     assert "scipy" in third_party(at_import(PATHS["powercut.report.stats"]))
     assert "powercut.report.stats" in reached({"powercut.cli.eval_progress"})
     assert "powercut.report.plots" not in reached({"powercut.cli.eval_progress"})
-    assert "pebble" in everything(PATHS["powercut.evals.graders.formula"])
+    assert "psutil" in everything(PATHS["powercut.evals.sandbox.usage"])

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import functools
 import importlib.util
 import logging
-import math
-import multiprocessing
-import os
 import re
-import signal
-import time
-from typing import Any
 
 from powercut.errors import SettingError
 from powercut.evals.data import INSTALL
 from powercut.evals.graders.equal import equal
 from powercut.evals.graders.expression import Unreadable
 from powercut.evals.graders.latex import clean
+from powercut.evals.graders.processes import CrashError, Processes
 from powercut.evals.graders.stated import Stated, first_sentence, formula_at_start, read
 from powercut.evals.problem import NO_ANSWER, Grade, Problem
 
@@ -76,7 +69,7 @@ def check_formula(problem: Problem) -> str | None:
 
     Raises SettingError where the libraries that compare are not installed.
     """
-    for library in ("latex2sympy2_extended", "sympy", "pebble"):
+    for library in ("latex2sympy2_extended", "sympy"):
         if importlib.util.find_spec(library) is None:
             raise SettingError(f"grading mathematics needs {library}: {INSTALL}")
     if not clean(problem.answer):
@@ -89,16 +82,12 @@ def check_formula(problem: Problem) -> str | None:
 def compare(reference: str, answer: str) -> bool | str:
     """Whether two pieces of LaTeX are ``equal``; text where that cannot be found out, and why.
 
-    Raises TimeoutError when the comparison takes too long, and what befalls the process that compares.
+    Raises TimeoutError when the comparison takes too long, PowercutError when no process can compare.
     """
-    import pebble
-
     try:
-        same: bool | str = _processes().schedule(_compare, (reference, answer, SECONDS), timeout=WALL_SECONDS).result()
-    except pebble.ProcessExpired as error:
-        if error.exitcode == -signal.SIGXCPU:
-            raise TimeoutError from None
-        raise
+        same: bool | str = _processes().run(compared, (reference, answer), SECONDS, WALL_SECONDS)
+    except CrashError:
+        return "the answer cannot be compared: it crashes the process that does"
     return same
 
 
@@ -130,38 +119,14 @@ def _formula_of(said: str, firm: bool) -> str | None:
     return None if prose or not said else said
 
 
-@functools.cache  # sympy takes a second to import, so the processes stay; they end with this one
-def _processes() -> Any:
-    from pebble import ProcessPool
-
-    pool = ProcessPool(os.cpu_count() or 1, initializer=_start, context=multiprocessing.get_context("spawn"))
-    atexit.register(_end, pool)
-    return pool
+@functools.cache  # sympy takes a second to import, so they stay
+def _processes() -> Processes:
+    return Processes(_prepare, MEMORY)
 
 
-def _end(pool: Any) -> None:
-    pool.stop()
-    pool.join()  # a process that is just starting would find its locks gone, and say so
-
-
-def _start() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+def _prepare() -> None:
     logging.disable(logging.CRITICAL)  # what cannot be parsed is logged: the grade says it
-    _compare(r"\sqrt{x}", "x+1", WALL_SECONDS)  # imports and grammars are loaded before memory and time are limited
-    with contextlib.suppress(ImportError, OSError, ValueError):  # not on this system
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-
-
-def _compare(reference: str, answer: str, seconds: int) -> bool | str:
-    """``compared`` in a process of its own, with so much processor time."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        most = math.ceil(time.process_time()) + seconds
-        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-    return compared(reference, answer)
+    compared(r"\sqrt{x}", "x+1")  # loads imports and grammars
 
 
 def compared(reference: str, answer: str) -> bool | str:
