@@ -26,6 +26,7 @@ LAYERS = [
     {"evals"},
     {"report"},
     {"cli"},
+    {"__main__"},
 ]
 """From the bottom up. A module may import those of its own layer and below."""
 

@@ -175,9 +175,25 @@ def test_the_command_prints_a_line_a_check_and_tells_by_its_exit_code(capsys, mo
     assert all(line.startswith("ok    " if right else ("ok    ", "FAIL  ")) for line in out)
 
 
+def test_the_command_asks_for_no_more_log_probabilities_than_it_is_told(capsys, monkeypatch):
+    from tests.cli import fake
+
+    asked = []
+
+    class Fake(fake.FakeEngine):
+        async def extend(self, request, keep_going=None):
+            asked.append(request.top_k)
+            return await super().extend(request, keep_going)
+
+    monkeypatch.setattr(pc, "load", lambda *_, **__: Fake())
+    assert main(["verify", "abab", "--draws", "100", "--top-k", "4"]) == 0
+    assert set(asked) == {4, 3}  # 3 for short completions
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--top-k", "2"], "--top-k must be a whole number of at least 3 (got 2)"),
         (["--draws", "1000000000"], "--draws must be a whole number from 100 to 100000 (got 1000000000)"),
         (["--tolerance", "nan"], "--tolerance must be a number from 0 to 10 (got nan)"),
         (["--tolerance", "inf"], "--tolerance must be a number from 0 to 10 (got inf)"),

@@ -152,7 +152,7 @@ def test_help_loads_nothing_heavy():
         assert flag in run.stdout
 
 
-def test_the_installed_command_shows_its_version():
-    command = Path(sys.executable).with_name("powercut")
-    run = subprocess.run([command, "--version"], capture_output=True, text=True, check=True, timeout=60)
+@pytest.mark.parametrize("command", [[Path(sys.executable).with_name("powercut")], [sys.executable, "-m", "powercut"]])
+def test_the_installed_command_shows_its_version(command):
+    run = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True, timeout=60)
     assert re.fullmatch(r"powercut \d+\.\d+\.\d+\n", run.stdout)

@@ -31,6 +31,9 @@ PROMPT = "There are many things that I like. The first of them is"
 def verify(
     prompt: Annotated[str, typer.Argument(help="What the checks complete.")] = PROMPT,
     draws: Annotated[int, typer.Option(help="Draws of the checks that compare laws.")] = 400,
+    top_k: Annotated[
+        int, typer.Option(help="Truncate the base model to its K most likely tokens; no more than a server gives.")
+    ] = 50,
     seed: Annotated[int, typer.Option(help="The same seed makes the same checks.")] = 0,
     tolerance: Annotated[
         float, typer.Option(help="Nats by which rounding may move a log-probability; more for 16-bit weights.")
@@ -54,6 +57,7 @@ def verify(
         powercut verify --model http://localhost:8000/v1
     """
     check_number("--draws", draws, 100, 100_000, whole=True)
+    check_number("--top-k", top_k, 3, whole=True)
     check_number("--seed", seed, 0, LARGEST_SEED, whole=True)
     check_number("--tolerance", tolerance, 0, 10)
     console = Console(stderr=True, highlight=False)
@@ -63,14 +67,19 @@ def verify(
         chat=chat,
         template_args=check_template_args(template_args(template_arg), chat),
     )
-    engine = load_engine(console, model, split_flags(flags)[0], draws)
-    failed = asyncio.run(_run(engine, encode, draws, seed, tolerance))
+    engine = load_engine(console, model, split_flags(flags)[0], draws, top_k)
+    failed = asyncio.run(_run(engine, encode, top_k, draws, seed, tolerance))
     if failed:
         raise typer.Exit(1)
 
 
 async def _run(
-    engine: Engine, encode: Callable[[Text | None], Awaitable[list[int]]], draws: int, seed: int, tolerance: float
+    engine: Engine,
+    encode: Callable[[Text | None], Awaitable[list[int]]],
+    top_k: int,
+    draws: int,
+    seed: int,
+    tolerance: float,
 ) -> int:
     """Print each check as it is done; returns how many failed."""
     import numpy as np
@@ -79,7 +88,7 @@ async def _run(
 
     tokens = np.array(await encode(engine.text))
     failed = 0
-    async for check in checks(engine, tokens, draws=draws, seed=seed, tolerance=tolerance):
+    async for check in checks(engine, tokens, top_k=top_k, draws=draws, seed=seed, tolerance=tolerance):
         failed += not check.passed
         to_stdout(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}\n")
     return failed
