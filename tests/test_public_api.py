@@ -13,8 +13,10 @@ ALL = """
     astream load sample
 """
 
-EVERY = {"max_new_tokens": 1024, "top_k": 50, "stop": ()}
-CUT = EVERY | {
+EVERY = {"max_new_tokens": 1024, "top_k": 50, "stop": (), "min_new_tokens": 0}
+REQUIRE = EVERY | {"require": None}
+CUT = REQUIRE | {
+    "length_bonus": 0.0,
     "alpha": 4.0,
     "steps": 10,
     "blocks": 16,
@@ -26,7 +28,8 @@ CUT = EVERY | {
     "tries": 1,
     "rule": "exact",
 }
-PARTICLES = EVERY | {
+PARTICLES = REQUIRE | {
+    "length_bonus": 0.0,
     "alpha": 4.0,
     "particles": 64,
     "block_size": 32,
@@ -35,8 +38,8 @@ PARTICLES = EVERY | {
     "beta": 4.0,
 }
 SETTINGS = {
-    "Standard": EVERY,
-    "LowTemperature": EVERY | {"alpha": 4.0, "temperature": None},
+    "Standard": REQUIRE,
+    "LowTemperature": REQUIRE | {"alpha": 4.0, "temperature": None},
     "EntropyCut": CUT | {"beta": 4.0},
     "UniformCut": CUT,
     "SMC": PARTICLES | {"temperature": None},
@@ -44,6 +47,7 @@ SETTINGS = {
     "TMC": EVERY
     | {
         "alpha": 4.0,
+        "length_bonus": 0.0,
         "block_size": 192,
         "candidates": 64,
         "keep": 8,
@@ -51,18 +55,18 @@ SETTINGS = {
         "horizon": 192,
         "temperature": None,
     },
-    "Rejection": EVERY | {"alpha": 4.0, "temperature": None, "max_tries": 10_000},
-    "BestOfN": EVERY | {"n": None, "budget": None, "temperature": 1.0, "select": "mean-logp", "answer": None},
+    "Rejection": REQUIRE | {"alpha": 4.0, "length_bonus": 0.0, "temperature": None, "max_tries": 10_000},
+    "BestOfN": REQUIRE | {"n": None, "budget": None, "temperature": 1.0, "select": "mean-logp", "answer": None},
 }
 
 FIELDS = {
     "Trace": "tokens logp logq entropy finished prefilled",
     "Step": "stage cut log_accept accepted early tokens_decoded changed_at",
-    "Stats": "steps acceptance changed tokens_decoded tokens_prefilled seconds log_z ess candidates tries",
+    "Stats": "steps acceptance changed tokens_decoded tokens_prefilled seconds log_z ess candidates tries satisfied",
     "Event": "stage stages step proposal trace",
     "Completion": "trace stats steps text prompt_index sample_index",
     "Failure": "prompt_index sample_index error",
-    "Request": "context max_new_tokens temperature top_k stop seed prompt_length chain lane",
+    "Request": "context max_new_tokens temperature top_k stop seed prompt_length chain lane min_new_tokens",
 }
 
 

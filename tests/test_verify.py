@@ -1,6 +1,7 @@
 """The user's own checks pass on a right engine, and each fails on an engine that is wrong in its way."""
 
 import asyncio
+import dataclasses
 import re
 from contextlib import aclosing
 
@@ -46,7 +47,7 @@ def changed(trace, **columns):
 
 def test_a_right_engine_passes_all():
     found = checked(Table())
-    assert len(found) == 7
+    assert len(found) == 8
     assert all(check.passed for check in found.values()), found
 
 
@@ -135,6 +136,22 @@ def test_draws_that_have_another_law_fail():
     assert "first tokens have their law at temperature 0.5" in failed(Hot())
 
 
+@pytest.mark.parametrize("fault", ["drawn", "not renormalised"])
+def test_stops_that_are_not_barred_fail(fault):
+    class Early(Table):
+        async def extend(self, request, keep_going=None):
+            if not request.min_new_tokens:
+                return await super().extend(request, keep_going)
+            plain = await super().extend(dataclasses.replace(request, min_new_tokens=0), keep_going)
+            if fault == "drawn":
+                return plain
+            barred = await super().extend(request, keep_going)
+            _, law = self._law(tuple(request.context.tolist()), request.temperature, request.top_k)
+            return changed(barred, logp=barred.logp, logq=barred.logq + law.logq[0, 1])
+
+    assert failed(Early()) == ["a stop that comes too early is barred"]
+
+
 def test_what_an_engine_raises_is_a_failed_check():
     class Broken(Table):
         async def extend(self, request, keep_going=None):
@@ -171,7 +188,7 @@ def test_the_command_prints_a_line_a_check_and_tells_by_its_exit_code(capsys, mo
     code = main(["verify", "abab", "--draws", "200"])
     out = capsys.readouterr().out.splitlines()
     assert code == (0 if right else 1)
-    assert len(out) == 7
+    assert len(out) == 8
     assert all(line.startswith("ok    " if right else ("ok    ", "FAIL  ")) for line in out)
 
 

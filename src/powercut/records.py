@@ -30,7 +30,7 @@ FORMAT = 1
 
 MEASURES = (
     *("logp", "entropy", "acceptance", "changed", "steps", "tokens", "tokens_decoded", "tokens_prefilled", "seconds"),
-    *("log_z", "finished"),
+    *("log_z", "finished", "satisfied"),
 )
 """What a Result measures of its completion."""
 
@@ -68,6 +68,7 @@ class Result:
     seconds: float | None = None
     log_z: float | None = None
     finished: bool | None = None
+    satisfied: bool | None = None
     sampler_seed: int | None = None
     text: str | None = None
 

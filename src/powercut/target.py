@@ -1,4 +1,4 @@
-"""The power distribution p(x)^alpha, the acceptance ratio that leaves it invariant, and the arithmetic of weights.
+"""The target p(x)^alpha e^(b n), the acceptance ratio that leaves it invariant, and the arithmetic of weights.
 
 Pure functions of arrays. Weights are given by their logs, up to a common factor unless said otherwise.
 """
@@ -29,21 +29,33 @@ SLACK = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """p(x)^alpha, proposed from token by token at ``temperature`` tau: q(v) ∝ p(v)^(1/tau)."""
+    """p(x)^alpha e^(b n), n tokens long, proposed from token by token at ``temperature`` tau: q(v) ∝ p(v)^(1/tau).
+
+    b is the ``length_bonus``, in nats a token; it needs a finite alpha.
+    """
 
     alpha: float
     temperature: float
+    length_bonus: float = 0.0
 
     @property
     def monotone(self) -> bool:
-        """Whether no increment can be positive, so that a partial sum bounds the whole: 1 <= 1/tau <= alpha.
+        """Whether no gain can be positive, so that a partial sum bounds the whole: 1 <= 1/tau <= alpha.
 
-        At alpha = inf the increments are log-probabilities and never positive.
+        At alpha = inf the gains are log-probabilities and never positive.
         """
         # tau = 1/alpha itself must pass whatever 1/(1/alpha) rounds to.
         return math.isinf(self.alpha) or (self.temperature <= 1 and self.alpha * self.temperature >= 1 - 1e-12)
 
+    def log_density(self, trace: Trace) -> float:
+        """log p^alpha + b n of tokens, in nats; a target's is up to its normaliser."""
+        return self.alpha * float(trace.logp.sum()) + self.length_bonus * len(trace)
+
     def increments(self, trace: Trace) -> FloatArray:
+        """What each token adds to the log weight of target over proposal, in nats, shape ``[n]``: g_t + b."""
+        return self.gains(trace) + self.length_bonus
+
+    def gains(self, trace: Trace) -> FloatArray:
         """g_t = alpha log p - log q of each token, in nats, shape ``[n]``; log p itself at alpha = inf."""
         if math.isinf(self.alpha):
             return trace.logp
@@ -52,47 +64,93 @@ class Power:
         return np.minimum(g, 0.0) if self.monotone else g
 
 
+class LogWeight:
+    """The log weight of target over proposal of tokens that grow to at most ``room`` of them (None: to nobody knows).
+
+    While they grow, ``value`` has the bonus of all that may come in it, if that raises it. For a ``monotone`` target it
+    never rises then, to the last bit: sums run in token order however the tokens come in pieces.
+    """
+
+    def __init__(self, target: Power, room: int | None = None) -> None:
+        self._target, self._room = target, room
+        self._gain, self.length = 0.0, 0
+        self.whole = False
+
+    def add(self, piece: Trace) -> None:
+        """Take in the next tokens."""
+        self._gain = _sum_in_order(self._gain, self._target.gains(piece))
+        self.length += len(piece)
+        self.whole = piece.finished or self.length == self._room
+
+    @property
+    def value(self) -> float:
+        """In nats: sum g_t + b n; of all that can become of it at most so much."""
+        bonus, length = self._target.length_bonus, self.length
+        if bonus > 0 and not self.whole and self._room is not None:
+            length = self._room
+        return self._gain + bonus * length
+
+
 class LogRatio:
     """The log of the Metropolis-Hastings acceptance ratio, for a proposal that may still be growing.
 
     Proposal x' shares the first ``cut`` tokens with ``current`` x. Over whole suffixes,
 
-        A = sum_{t>=c} g_t(x') - sum_{t>=c} g_t(x) + log kappa_x'(c) - log kappa_x(c),
+        A = sum_{t>=c} g_t(x') - sum_{t>=c} g_t(x) + b (n' - n) + log kappa_x'(c) - log kappa_x(c),
 
-    and at alpha = inf, A = log p(x') - log p(x). While x' grows, ``value`` is A with x' taken as it stands. If the
-    target is ``monotone`` it never rises, to the last bit: each float operation it is made of is monotone, and sums run
-    in token order however the proposal is cut into pieces. That makes rejecting on a partial value lossless.
+    and at alpha = inf, A = log p(x') - log p(x). While x' grows, to ``room`` tokens at the most (None: nobody knows),
+    ``value`` is A with x' taken as it stands, but with the bonus of all that may come. If the target is ``monotone`` it
+    never rises, to the last bit: each float operation it is made of is monotone. That makes rejecting on a partial
+    value lossless.
 
     By the ``published`` rule the second sum ends where the proposal does. Such a value is no bound while x' grows.
     """
 
-    def __init__(self, target: Power, law: CutLaw, current: Trace, cut: int, rule: Rule = "exact") -> None:
+    def __init__(
+        self,
+        target: Power,
+        law: CutLaw,
+        current: Trace,
+        cut: int,
+        rule: Rule = "exact",
+        *,
+        room: int | None = None,
+    ) -> None:
         self._target, self._law, self._cut = target, law, cut
         weights = law.weights(current.entropy)
         sums = np.add.accumulate(target.increments(current[cut:]))
         self._old = sums if rule == "published" else sums[-1:]  # one for each length of x', or for all
         self._old_log_kappa = law.log_prob(weights[cut], weights.sum(), len(current))
-        self._gain = 0.0
+        self._weight = LogWeight(target, room)
         self._total = float(weights[:cut].sum())
-        self._weight = float(weights[cut])
+        self._cut_weight = float(weights[cut])
         self._entropy = float(current.entropy[cut - 1]) if cut else 0.0
-        self.length = 0
         self.value = math.inf
+
+    @property
+    def length(self) -> int:
+        """How many tokens the proposal has."""
+        return self._weight.length
+
+    @property
+    def whole(self) -> bool:
+        """Whether the proposal is finished or fills its room."""
+        return self._weight.whole
 
     def add(self, piece: Trace) -> float:
         """Take in the next tokens of the proposal and return the new ``value``."""
         if not len(piece):
             return self.value
         weights = self._law.weights(piece.entropy, self._entropy)
-        if not self.length:
-            self._weight = float(weights[0])
-        self._gain = _sum_in_order(self._gain, self._target.increments(piece))
+        if not self._weight.length:
+            self._cut_weight = float(weights[0])
+        self._weight.add(piece)
         self._total = _sum_in_order(self._total, weights)
         self._entropy = float(piece.entropy[-1])
-        self.length += len(piece)
-        self.value = self._gain - float(self._old[min(self.length, len(self._old)) - 1])
+        length = self._weight.length
+        self.value = self._weight.value - float(self._old[min(length, len(self._old)) - 1])
         if not math.isinf(self._target.alpha):
-            log_kappa = self._law.log_prob(self._weight, self._total, self._cut + self.length)
+            log_kappa = self._law.log_prob(self._cut_weight, self._total, self._cut + length)
             self.value += log_kappa - self._old_log_kappa
         return self.value
 
@@ -118,6 +176,9 @@ class Judge:
     That rises with w_j, and with R where w_j < 1. If every such ratio is below u <= 1, then every w_j is below 1, and
     stays so since weights only fall; so all these ratios can only fall with them, and the step is lost. (A single ratio
     is no bound: where w_j > 1 it falls as R grows. But it is above 1 then, and nothing is decided.)
+
+    A whole try outside the target, whose weight is 0, is said to be so by ``exclude``. Where the current completion is
+    not ``inside`` itself, any try that is will do.
     """
 
     def __init__(
@@ -132,10 +193,12 @@ class Judge:
         tries: int = 1,
         early_reject: bool = True,
         rule: Rule = "exact",
+        inside: bool = True,
     ) -> None:
-        self._ratios = [LogRatio(target, law, current, cut, rule) for _ in range(tries)]
+        self._ratios = [LogRatio(target, law, current, cut, rule, room=horizon - cut) for _ in range(tries)]
         self._growing = set(range(tries))
-        self._room = horizon - cut
+        self._excluded: set[int] = set()
+        self._inside = inside
         self._log_u = log_u
         self._early = early_reject and target.monotone and rule == "exact"
         self.verdict = Verdict.OPEN
@@ -150,10 +213,18 @@ class Judge:
         """Take in the next tokens of a try."""
         ratio = self._ratios[which]
         ratio.add(piece)
-        if piece.finished or ratio.length == self._room:
+        if ratio.whole:
             self._growing.discard(which)
+        return self._decide()
+
+    def exclude(self, which: int) -> Verdict:
+        """A whole try is outside the target."""
+        self._excluded.add(which)
+        return self._decide()
+
+    def _decide(self) -> Verdict:
         values = self._values()
-        self.log_accept = float(log_accept_tries(values).max()) if values.max() < math.inf else math.inf
+        self.log_accept = float(self._log_accepts(values).max()) if values.max() < math.inf else math.inf
         slack = SLACK if len(values) > 1 and self._growing else 0.0
         if (self._early or self.whole) and not self.log_accept + slack >= self._log_u:
             self.verdict = Verdict.REJECTED
@@ -167,11 +238,14 @@ class Judge:
             return 0, self.log_accept, self.verdict is Verdict.COMPLETE
         values = self._values()
         which = int(rng.choice(len(values), p=normalise(values))) if values.max() > -math.inf else 0
-        log_accept = float(log_accept_tries(values)[which])
+        log_accept = float(self._log_accepts(values)[which])
         return which, log_accept, self.verdict is Verdict.COMPLETE and log_accept >= self._log_u
 
     def _values(self) -> FloatArray:
-        return np.array([ratio.value for ratio in self._ratios])
+        return np.array([-math.inf if i in self._excluded else each.value for i, each in enumerate(self._ratios)])
+
+    def _log_accepts(self, values: FloatArray) -> FloatArray:
+        return log_accept_tries(values) if self._inside else np.where(values > -math.inf, math.inf, -math.inf)
 
 
 def log_ratio(target: Power, law: CutLaw, current: Trace, proposal: Trace, cut: int, rule: Rule = "exact") -> float:

@@ -116,6 +116,12 @@ class TokenizerText:
         """Whether the chat template has turns, and no special token that ends them."""
         return bool(self._around[0]) and not self.turn_end
 
+    @property
+    def end(self) -> frozenset[int]:
+        """The tokenizer's own end token, if it has one."""
+        end = getattr(self._tokenizer, "eos_token_id", None)
+        return frozenset() if end is None else frozenset({int(end)})
+
     async def is_rendered(self, text: str) -> bool:
         """Whether ``text`` begins with the template's first special token, or with its opening where that has none."""
         opening = self._around[0]
@@ -228,14 +234,21 @@ def special_tokens(text: object) -> Mapping[str, int]:
     return text.special_tokens if isinstance(text, TokenizerText) else {}
 
 
-def trim_stop(text: str, stops: Sequence[str]) -> str:
-    """``text`` up to the first occurrence of any of ``stops``: what a user is shown of a completion."""
-    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
+def trim_stop(text: str, stops: Sequence[str], start: int = 0) -> str:
+    """``text`` up to the first occurrence of any of ``stops`` from ``start`` on."""
+    return text[: min((at for stop in stops if (at := text.find(stop, start)) >= 0), default=len(text))]
 
 
-async def completion_text(text: Text, tokens: Sequence[int], stop: Sequence[str | int]) -> str:
-    """What a user is shown of a completion: its text, up to a stop string if it ends with one."""
-    return trim_stop(await text.decode(tokens), [item for item in stop if isinstance(item, str)])
+async def completion_text(text: Text, tokens: Sequence[int], stop: Sequence[str | int], min_new_tokens: int = 0) -> str:
+    """What a user is shown of a completion: its text, up to a stop string if it ends with one.
+
+    In the text of its first ``min_new_tokens`` tokens a stop string is not looked for, as engines do not.
+    """
+    whole, strings = await text.decode(tokens), [item for item in stop if isinstance(item, str)]
+    if not strings or not min_new_tokens:
+        return trim_stop(whole, strings)
+    before = await text.decode(tokens[:min_new_tokens])
+    return trim_stop(whole, strings, len(before.rstrip("\ufffd")))  # half a character is whole in the whole text
 
 
 def _conversation(text: Text, messages: Sequence[Message], chat: bool | None, system: str | None) -> Sequence[Message]:

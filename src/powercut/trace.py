@@ -166,7 +166,8 @@ class Stats:
 
     Of samplers that weigh particles: ``log_z`` estimates log sum_x p(x)^alpha (nats; its exponential is unbiased), and
     ``ess`` is the effective sample size after each block. ``candidates`` is how many completions best-of-N chose from,
-    ``tries`` how many proposals rejection sampling made.
+    ``tries`` how many proposals rejection sampling made. ``satisfied`` says whether the completion is finished and has
+    what is required of its text; None if nothing is.
     """
 
     steps: int
@@ -179,6 +180,7 @@ class Stats:
     ess: tuple[float, ...] = ()
     candidates: int | None = None
     tries: int | None = None
+    satisfied: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ async def verify(
         "a context is the same drawn, computed and cached": lambda: _contexts(engine, asked, tolerance),
         "first tokens have their law at temperature 1": lambda: _first_tokens(engine, asked, draws),
         "first tokens have their law at temperature 0.5": lambda: _first_tokens(engine, colder, draws),
+        "a stop that comes too early is barred": lambda: _early_stop(engine, asked, draws, tolerance),
         "an abort frees the engine": lambda: _abort(engine, asked),
         "Entropy-Cut has the law of rejection sampling": lambda: _short(engine, prompt, draws // 2, seed),
     }
@@ -119,6 +120,24 @@ async def _first_tokens(engine: Engine, asked: Request, draws: int) -> tuple[boo
     observed = np.array([counts[token] for token in cells])
     p = chance(np.append(observed, draws - observed.sum()), np.array([law[token] for token in cells]), asked.seed)
     return p > ALARM, f"chi-square of {draws} draws in {len(cells) + 1} cells: p = {p:.2g}, false alarm {ALARM:g}"
+
+
+async def _early_stop(engine: Engine, asked: Request, draws: int, tolerance: float) -> tuple[bool, str]:
+    """The likeliest first token is made a stop, where it is too early for one: the others keep their proportions."""
+    if asked.top_k == 1:
+        return True, "with top_k=1 nothing is left to draw"
+    first = replace(asked, max_new_tokens=1)
+    plain, several = {}, _seeds(asked.seed, draws)
+    for trace in await asyncio.gather(*(engine.extend(replace(first, seed=seed)) for seed in several)):
+        plain[int(trace.tokens[0])] = float(trace.logp[0])
+    stop = max(plain, key=lambda token: plain[token])
+    barred = replace(first, stop=(stop,), min_new_tokens=1)
+    traces = await asyncio.gather(*(engine.extend(replace(barred, seed=seed)) for seed in several))
+    lifted = [float(trace.logp[0]) - plain[t] for trace in traces if (t := int(trace.tokens[0])) in plain]
+    apart = float(np.ptp(lifted)) if lifted else 0.0
+    right, detail = await _first_tokens(engine, barred, draws)
+    unbarred = any(int(trace.tokens[0]) == stop for trace in traces)
+    return right and not unbarred and apart <= tolerance, f"{detail}; their proportions differ by {apart:.1e} nats"
 
 
 async def _abort(engine: Engine, asked: Request) -> tuple[bool, str]:

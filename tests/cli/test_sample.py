@@ -161,6 +161,20 @@ def test_output_takes_what_stdout_would_have_had(engine, capsys, tmp_path):
     assert target.read_text() == expected.split("\n\n")[0].rstrip("\n") + "\n"
 
 
+@pytest.mark.parametrize(("pattern", "satisfied"), [("^a", True), ("^x", False)])
+def test_what_is_required_is_kept_with_the_completion_and_one_without_it_says_so(engine, capsys, pattern, satisfied):
+    arguments = ("ab", "--require", pattern, "--min-new-tokens", "1", "--length-bonus", "-0.2", "--max-new-tokens", "8")
+    code, out, _ = run(capsys, *arguments, "--blocks", "1", "--json")
+    assert code == 0
+    drawn = json.loads(out)
+    settings = drawn["settings"]
+    assert (settings["require"], settings["min_new_tokens"], settings["length_bonus"]) == (pattern, 1, -0.2)
+    assert drawn["stats"]["satisfied"] is satisfied
+    _, text, figures = run(capsys, *arguments, "--blocks", "1")
+    assert ("without what is required" in figures) is not satisfied
+    assert text.startswith("a") or not satisfied
+
+
 def test_a_full_disk_loses_nothing(engine, capsys):
     expected = run(capsys, "a", "-n", "2", *SHORT)[1]
     code, out, err = run(capsys, "a", "-n", "2", "--quiet", "--output", "/dev/full", *SHORT)

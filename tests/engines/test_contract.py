@@ -72,6 +72,19 @@ def test_further_stop_tokens_end_a_trace(engine):
         assert trace.finished == (trace.tokens[-1] in (STOP, 4))
 
 
+def test_no_stop_comes_before_min_new_tokens(engine):
+    lengths = set()
+    for kept in ([], [3], [3, 4, 5]):  # of the completion: it counts too
+        context = np.concatenate((PROMPT, np.array(kept, dtype=np.int64)))
+        early = 3 - len(kept)
+        asked = (ask(seed, context, n=9, stop=(4,), min_new_tokens=3, prompt_length=len(PROMPT)) for seed in range(40))
+        for trace in extend(engine, *asked):
+            assert not set(trace.tokens[:early].tolist()) & {STOP, 4}
+            assert trace.finished == (trace.tokens[-1] in (STOP, 4))
+            lengths.add(len(trace) - early)
+    assert {1, 2} <= lengths
+
+
 def test_every_token_is_shown_once_in_order(engine):
     pieces = []
     (trace,) = extend(engine, ask(3), keep_going=lambda piece: pieces.append(piece) or True)

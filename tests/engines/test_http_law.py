@@ -63,6 +63,40 @@ def test_prefill_is_what_the_server_says(kind):
 ALARM = 1e-6
 
 
+def check_early_stops(engine, probs):
+    """Completions with min_new_tokens have the law of the model that is conditioned on no stop there."""
+    sampler = pc.LowTemperature(alpha=2, max_new_tokens=4, min_new_tokens=2, top_k=3)
+    space = enumerate_completions(probs, (1,), 4, 0.5, 3, 2)
+    law = np.exp([trace.logq.sum() for trace in space.traces])
+    drawn = pc.sample(engine, sampler, [(1,)], n=400, seed=5)
+    for c in drawn:
+        want = space.traces[space.index[tuple(c.tokens.tolist())]]
+        for name in ("logp", "logq", "entropy"):
+            np.testing.assert_allclose(getattr(c.trace, name), getattr(want, name), atol=1e-9)
+    assert chi_square_p(count(space, drawn), law) > ALARM
+    assert chi_square_p(count(space, drawn), space.power(1.0)) < ALARM  # control
+    assert engine.idle == engine.concurrency
+
+
+@every_kind
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_a_stop_that_comes_too_early_is_drawn_again(kind, chunk):
+    probs = random_table(5, 4)
+    with FakeServer(probs, kind=kind, chunk=chunk) as server:
+        engine = load(server, top_k=3, concurrency=8, stop_tokens=[EOS])
+        check_early_stops(engine, probs)
+
+
+def test_where_a_servers_stops_are_not_known_they_cannot_be_barred():
+    with FakeServer(MODEL, kind="generate") as server:
+        engine = load(server)
+        with pytest.raises(pc.SettingError, match=r"^min_new_tokens: it is not known which tokens end a completion"):
+            extend(engine, ask(0, min_new_tokens=2))
+        wrong = load(server, stop_tokens=[3])
+        with pytest.raises(pc.EngineError, match="token 0 ended a completion before min_new_tokens=8"):
+            extend(wrong, *(ask(seed, min_new_tokens=8) for seed in range(20)))
+
+
 @pytest.mark.parametrize("faulty", [False, True], ids=["sound", "drops"])
 def test_entropy_cut_over_http_has_the_law_of_its_procedure(faulty):
     """Dropped streams and all: what is drawn after a drop follows the same law."""

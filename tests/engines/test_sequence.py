@@ -64,6 +64,33 @@ def test_it_ends_with_a_stop_and_drops_what_follows(request_, taken):
     assert it.count == len(taken)
 
 
+def test_where_it_is_too_early_for_a_stop_none_is_looked_for():
+    """Stop strings lie wholly in the text of what comes later, drawn or kept."""
+    for kept, drawn in ([], [3, 1, 2, 7]), ([3], [1, 2, 7]), ([3, 1], [2, 1, 2]), ([3, 5, 1], [2]):
+        request = Request([9, 9, *kept], 10, stop=("ab",), min_new_tokens=2, prompt_length=2)
+        it = sequence(request)
+        take(it, *drawn)
+        ended = next((i + 1 for i in range(2, 9) if ([*kept, *drawn][i - 1 : i + 1] == [1, 2] and i > 2)), None)
+        assert it.trace().finished == (ended is not None), (kept, drawn)
+    it = sequence(ask(stop=(6,), min_new_tokens=2))
+    assert (it.early, it.barred) == (2, {0, 6})
+    take(it, 5, 7)
+    assert (it.early, it.barred) == (0, frozenset())
+    take(it, 6)
+    assert it.finished
+
+
+def test_an_early_stop_of_the_servers_own_is_an_error():
+    it = sequence(ask(min_new_tokens=2))
+    with pytest.raises(
+        EngineError, match=r"^token 6 ended a completion before min_new_tokens=2 and is not known as a s"
+    ):
+        take(it, 5, 6, stopped=True)
+    late = sequence(ask(min_new_tokens=2))
+    take(late, 5, 7, 6, stopped=True)
+    assert late.finished
+
+
 def test_it_ends_at_its_length_without_being_finished():
     it = sequence(ask(n=3))
     take(it, 5, 6, 7, 8)

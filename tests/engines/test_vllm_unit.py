@@ -17,7 +17,9 @@ from powercut.engines.vllm import launch as vllm_start
 from powercut.engines.vllm.launch import decode_error, resolve_options, start_error
 from powercut.engines.vllm.mailbox import laws_of, rows_drawn_first
 from powercut.errors import EngineError, SettingError
+from tests.checks import random_table
 from tests.engines.fake_vllm import FakeLLM, close, fake_engine
+from tests.engines.test_http_law import check_early_stops
 
 KNOWN = {
     "max_num_seqs", "max_model_len", "dtype", "logprobs_mode", "max_logprobs", "tensor_parallel_size",
@@ -195,6 +197,16 @@ def test_the_probe_tells_raw_log_probabilities_from_processed_ones(monkeypatch):
                     engine.probe()
         finally:
             close(engine)
+
+
+@pytest.mark.parametrize("interval", [1, 3])
+def test_a_stop_that_comes_too_early_is_drawn_again(monkeypatch, interval):
+    llm = FakeLLM(4, interval=interval, pause=0.0)
+    llm.probs = random_table(5, 4)
+    engine = fake_engine(monkeypatch, llm, capacity={"vocab_size": 4, "slots": 16})
+    check_early_stops(engine, llm.probs)
+    assert len(llm.seen) > 400  # some were asked to go on
+    close(engine)
 
 
 def test_deltas_of_several_tokens_are_cut_at_a_stop(monkeypatch):

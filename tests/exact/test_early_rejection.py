@@ -17,6 +17,8 @@ SETTINGS = [
     *grid(cls=[pc.EntropyCut], alpha=[4], temperature=[None], uniform_mix=[0.1], tries=[3]),
     *grid(cls=[pc.UniformCut], alpha=[4], temperature=[0.6], tries=[2]),
     *grid(cls=[pc.EntropyCut], alpha=[math.inf], temperature=[0.3, 3.0], uniform_mix=[0.2]),
+    *grid(cls=[pc.EntropyCut, pc.UniformCut], alpha=[4], length_bonus=[-0.5, 0.1], min_new_tokens=[3]),
+    *grid(cls=[pc.UniformCut], alpha=[4], length_bonus=[0.1], tries=[2]),
 ]
 
 
@@ -83,7 +85,7 @@ def test_the_partial_ratio_never_rises(settings):
         cut = next((t for t, (a, b) in enumerate(zip(x.tokens, y.tokens, strict=False)) if a != b), None)
         if cut is None or sampler.cut_law.probs(x.entropy)[cut] == 0:
             continue
-        ratio = LogRatio(sampler.target, sampler.cut_law, x, cut)
+        ratio = LogRatio(sampler.target, sampler.cut_law, x, cut, room=5 - cut)
         values = [ratio.add(y[t : t + 1]) for t in range(cut, len(y))]
         assert all(b <= a for a, b in itertools.pairwise(values))
         whole = LogRatio(sampler.target, sampler.cut_law, x, cut)

@@ -3,7 +3,7 @@
 First without any chance: every path that the sampler can take on a small model, with its probability
 (``study/paths.py``). With X the completion returned and Z-hat = exp(log_z), exact samplers have
 
-    E[Z-hat 1{X = x}] = p(x)^alpha    for every x,
+    E[Z-hat 1{X = x}] = p(x)^alpha e^(b n)    for every x,
 
 so E[Z-hat] = Z, whatever the number of particles. Then through ``pc.sample``: each of these tests has the false-alarm
 probability ALARM. Every kind of test has a control that must fail.
@@ -27,7 +27,8 @@ SMALL = {"particles": 2, "block_size": 1, "max_new_tokens": 2}
 
 def exact_law(sampler, probs):
     """(E[Z-hat; X = x], P(X = x), p(x)^alpha) over all completions x, and how often each path looked at its weights."""
-    space = enumerate_completions(probs, PROMPT, sampler.max_new_tokens, 1.0, sampler.top_k)
+    space = enumerate_completions(probs, PROMPT, sampler.max_new_tokens, 1.0, sampler.top_k, sampler.min_new_tokens)
+    bonus = sampler.length_bonus * np.array([len(x) for x in space.completions])
     weighed, law = np.zeros((2, len(space.completions)))
     looks = set()
     for prob, c in every_path(probs, lambda engine, rng: sampler(engine, np.array(PROMPT), rng)):
@@ -35,7 +36,7 @@ def exact_law(sampler, probs):
         weighed[i] += prob * np.exp(c.stats.log_z)
         law[i] += prob
         looks.add(tuple(ess < sampler.ess_threshold * sampler.particles for ess in c.stats.ess[:-1]))
-    return weighed, law, np.exp(sampler.alpha * space.logp), looks
+    return weighed, law, np.exp(sampler.alpha * space.logp + bonus), looks
 
 
 THREE = SMALL | {"max_new_tokens": 3}
@@ -62,6 +63,11 @@ EXACT = [
     ),
     pc.PowerSMC(alpha=3, ramp_tokens=2, ess_threshold=1, moves=1, **SMALL),
     pc.PowerSMC(alpha=1, ramp_tokens=2, ess_threshold=1, moves=1, **SMALL),
+    # targets with a shape
+    *(pc.SMC(alpha=3, **THREE | s) for s in grid(length_bonus=[-0.7, 0.9], min_new_tokens=[0, 1, 2])),
+    *(pc.PowerSMC(alpha=3, ramp_tokens=2, **THREE | s) for s in grid(length_bonus=[0.9], min_new_tokens=[0, 1])),
+    pc.SMC(alpha=2, moves=1, length_bonus=0.9, **SMALL | {"particles": 1}),
+    pc.PowerSMC(alpha=2, moves=1, length_bonus=-0.7, min_new_tokens=1, ramp_tokens=2, **SMALL),
 ]
 
 

@@ -29,7 +29,7 @@ def mass(probs, sampler, context, tokens):
         return 1.0
     steps = enumerate_completions(probs, context, 1, 1.0, sampler.top_k).traces
     return sum(
-        np.exp(sampler.alpha * step.logp[0]) * mass(probs, sampler, (*context, int(step.tokens[0])), tokens - 1)
+        np.exp(sampler.target.log_density(step)) * mass(probs, sampler, (*context, int(step.tokens[0])), tokens - 1)
         for step in steps
     )
 
@@ -44,7 +44,7 @@ def block_law(probs, sampler, before, *, zeta=True, duplicates=False):
     space = enumerate_completions(probs, PROMPT + before, size, sampler.proposal_temperature, sampler.top_k)
     ahead = min(sampler.horizon, sampler.max_new_tokens - len(before) - size)
     q = np.exp([trace.logq.sum() for trace in space.traces])
-    weight = np.exp(sampler.alpha * space.logp)
+    weight = np.exp(sampler.alpha * space.logp + sampler.length_bonus * np.array([len(x) for x in space.completions]))
     if zeta:
         weight = weight * [mass(probs, sampler, PROMPT + before + block, ahead) for block in space.completions]
     likely = np.argsort(-space.logp, kind="stable")
@@ -95,8 +95,9 @@ def distance(a, b):
         {"candidates": 3, "keep": 5, "rollouts": 2, "top_k": 2},
         {"candidates": 3, "keep": 1},
         {"candidates": 1, "keep": 8},
+        {"candidates": 3, "keep": 3, "rollouts": 2, "length_bonus": 0.8},
     ],
-    ids=["one-rollout", "rollouts", "most-likely", "fewer-than-keep", "keep-1", "one-candidate"],
+    ids=["one-rollout", "rollouts", "most-likely", "fewer-than-keep", "keep-1", "one-candidate", "bonus"],
 )
 def test_the_law_is_that_of_the_definition(settings):
     """Blocks of 2 and then 1 token, rollouts of 1: nothing is estimated, so the law can be enumerated."""

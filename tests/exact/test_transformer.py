@@ -38,7 +38,8 @@ def engine():
 
 
 def space(sampler, horizon=HORIZON):
-    return enumerate_completions(probs, PROMPT, horizon, sampler.proposal_temperature, sampler.top_k)
+    temperature = sampler.proposal_temperature
+    return enumerate_completions(probs, PROMPT, horizon, temperature, sampler.top_k, sampler.min_new_tokens)
 
 
 LONG = {"blocks": 1, "max_new_tokens": HORIZON, "refine_finished": True}
@@ -49,8 +50,10 @@ LONG = {"blocks": 1, "max_new_tokens": HORIZON, "refine_finished": True}
     [
         pc.EntropyCut(alpha=2, steps=8, uniform_mix=0.3, top_k=None, **LONG),
         pc.UniformCut(alpha=2, steps=24, top_k=3, **LONG),
+        pc.UniformCut(alpha=2, steps=24, top_k=3, min_new_tokens=2, **LONG),
+        pc.EntropyCut(alpha=2, steps=24, top_k=None, min_new_tokens=1, uniform_mix=0.3, **LONG),
     ],
-    ids=["entropy-full-vocabulary", "uniform-top-3"],
+    ids=["entropy-full-vocabulary", "uniform-top-3", "top-3-no-early-stop", "full-vocabulary-no-early-stop"],
 )
 def test_chains_on_a_real_transformer_have_the_power_distribution(sampler):
     whole = space(sampler)
@@ -66,9 +69,10 @@ def test_chains_on_a_real_transformer_have_the_power_distribution(sampler):
         for name in ("logp", "logq", "entropy"):
             np.testing.assert_allclose(getattr(c.trace, name), getattr(want, name), atol=1e-9)
     # controls: low-temperature sampling, and the published step
-    low = pc.LowTemperature(alpha=2, max_new_tokens=HORIZON, top_k=sampler.top_k)
+    others = {"alpha": 2, "top_k": sampler.top_k, "min_new_tokens": sampler.min_new_tokens}
+    low = pc.LowTemperature(max_new_tokens=HORIZON, **others)
     assert chi_square_p(count(whole, pc.sample(engine(), low, [PROMPT], n=DRAWS)), pi) < ALARM
-    published = pc.UniformCut(alpha=2, steps=16, top_k=sampler.top_k, rule="published", **LONG)
+    published = pc.UniformCut(steps=16, rule="published", **others, **LONG)
     drawn = [c for c in pc.sample(engine(), published, [PROMPT], n=DRAWS) if tuple(c.tokens.tolist()) in whole.index]
     assert len(drawn) < 0.9 * DRAWS or chi_square_p(count(whole, drawn), pi) < ALARM
 

@@ -256,7 +256,7 @@ def test_the_majority_needs_text():
         ({"select": "best"}, "select must be mean-logp, logp, majority (got 'best')"),
         ({"select": "majority"}, "select majority and answer go together: give both or neither"),
         ({"answer": "x"}, "select majority and answer go together"),
-        ({"select": "majority", "answer": "("}, "answer must be a regular expression (missing )"),
+        ({"select": "majority", "answer": "("}, "answer must be a regular expression: missing )"),
         ({"select": "majority", "answer": 3}, "answer must be a regular expression or a function (got 3)"),
     ],
 )

@@ -26,6 +26,7 @@ EVERY = (Standard, LowTemperature, EntropyCut, UniformCut, SMC, PowerSMC, TMC, B
 POWER = (LowTemperature, EntropyCut, UniformCut, SMC, PowerSMC, TMC, Rejection)
 PROPOSING = (LowTemperature, EntropyCut, UniformCut, SMC, TMC)
 """Those with alpha whose temperature may be given."""
+TARGETED = (EntropyCut, UniformCut, SMC, PowerSMC, TMC, Rejection)
 CUT = (EntropyCut, UniformCut)
 UNBOUNDED = (LowTemperature, EntropyCut, UniformCut)
 """Those that take alpha = inf."""
@@ -36,8 +37,14 @@ NOT_WHOLE = (1.5, 2.0, math.nan, math.inf, "4", True, [4])
 BAD = {
     "max_new_tokens": (EVERY, (0, -1, None, *NOT_WHOLE)),
     "top_k": (EVERY, (0, -1, *NOT_WHOLE)),
+    "min_new_tokens": (EVERY, (-1, None, 1024, 9999, *NOT_WHOLE)),
     "stop": (EVERY, ("", (".", ""), None, 1.5, True, b"x", ("a", None), (1.0,))),
     "alpha": (POWER, (0.99, 0, -4, -math.inf, *NOT_NUMBERS)),
+    "require": (
+        (Standard, LowTemperature, EntropyCut, UniformCut, SMC, PowerSMC, BestOfN, Rejection),
+        ("(", 1, [4]),
+    ),
+    "length_bonus": (TARGETED, (-101, 101, math.inf, -math.inf, *NOT_NUMBERS)),
     "temperature": (PROPOSING, (0, -1.0, math.inf, math.nan, "1", True, [1], 1j)),
     "steps": (CUT, (-1, None, *NOT_WHOLE)),
     "blocks": (CUT, (0, -1, None, *NOT_WHOLE)),
@@ -93,7 +100,7 @@ ODD = (10**5000, -(10**5000), [10**5000], np.array([1, 2]), np.array("x"), b"\n"
 def test_what_is_no_setting_at_all_is_one_short_line(cls):
     for field in dataclasses.fields(cls):
         for value in ODD:
-            if field.name in ("stop", "answer") and isinstance(value, str):
+            if field.name in ("stop", "answer", "require") and isinstance(value, str):
                 continue
             if field.name == "stop" and isinstance(value, dict | np.ndarray):
                 continue
@@ -125,9 +132,17 @@ def test_several_tries_need_a_finite_alpha(cls):
 
 
 @pytest.mark.parametrize("cls", CUT)
-@pytest.mark.parametrize("settings", [{"tries": 2}, {"alpha": math.inf, "temperature": 0.5}])
+@pytest.mark.parametrize("settings", [{"rule": "published"}, {"alpha": math.inf, "temperature": 0.5}])
+def test_a_bonus_on_length_needs_the_exact_rule_and_a_finite_alpha(cls, settings):
+    with pytest.raises(SettingError, match=r"^length_bonus needs rule exact and a finite alpha: leave it out"):
+        cls(length_bonus=0.1, **settings)
+    assert cls(length_bonus=0, **settings).length_bonus == 0
+
+
+@pytest.mark.parametrize("cls", CUT)
+@pytest.mark.parametrize("settings", [{"tries": 2}, {"alpha": math.inf, "temperature": 0.5}, {"require": "x"}])
 def test_the_published_rule_has_one_try_and_a_finite_alpha(cls, settings):
-    with pytest.raises(SettingError, match=r"^rule published has one proposal a step and a finite alpha: "):
+    with pytest.raises(SettingError, match=r"^rule published goes with one try, a finite alpha and no require: "):
         cls(rule="published", **settings)
     assert cls(rule="published", look_ahead="auto").rule == "published"
 

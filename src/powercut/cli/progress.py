@@ -166,4 +166,6 @@ def figures(completion: Completion) -> str:
     parts.append(f"{stats.seconds:.1f} s")
     if not completion.finished:
         parts.append("cut off at max-new-tokens")
+    if stats.satisfied is False:
+        parts.append("without what is required")
     return " · ".join(parts)

@@ -7,7 +7,7 @@ Works on numpy and torch arrays alike, on whatever device they are.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,12 +63,21 @@ def draw(logq: Any, uniform: Any) -> Any:
     return (cdf <= uniform[:, None] * cdf[:, -1:]).sum(axis=-1)
 
 
-def top_k_laws(tokens: ArrayLike, ids: IntArray, logprobs: FloatArray, *, top_k: int, temperature: float) -> FloatArray:
+def top_k_laws(
+    tokens: ArrayLike,
+    ids: IntArray,
+    logprobs: FloatArray,
+    *,
+    top_k: int,
+    temperature: float,
+    barred: Collection[int] = (),
+) -> FloatArray:
     """The laws ``[3, n]`` (logp, logq, entropy) of the ``tokens`` ``[n]`` that a server drew, from its rows.
 
     Rows are the most likely ids and their raw log-probabilities ``[n, K']``, K' >= K, in any order; id -1 marks an
     empty place. The K largest are kept. A token drawn outside them, which a server that keeps ties at rank K may do,
-    takes the place of the last, whose log-probability it shares.
+    takes the place of the last, whose log-probability it shares. ``barred`` tokens are impossible in every row: the law
+    is that of the other ones among the K, renormalised.
 
     Raises EngineError for rows that are no such thing (``check_rows``), if a drawn token is not in its row, or if it is
     less likely than rank K by more than a tie.
@@ -90,8 +99,43 @@ def top_k_laws(tokens: ArrayLike, ids: IntArray, logprobs: FloatArray, *, top_k:
     if (below > TIE).any():
         raise EngineError(f"the server drew a token outside the {top_k} most likely: is its top_k {top_k}?")
     rank = np.minimum(rank, top_k - 1)
-    law = next_token_law(logprobs[:, :top_k], np.full(len(drawn), temperature))
+    logprobs = without(logprobs[:, :top_k], ids[:, :top_k], barred)
+    law = next_token_law(logprobs, np.full(len(drawn), temperature))
     return np.stack((law.logp[rows, rank], law.logq[rows, rank], law.entropy))
+
+
+def redraw(
+    ids: IntArray,
+    logprobs: FloatArray,
+    uniform: float,
+    *,
+    top_k: int,
+    temperature: float,
+    among: Collection[int] | None = None,
+    barred: Collection[int] = (),
+) -> tuple[IntArray, FloatArray] | None:
+    """One token ``[1]`` and its laws ``[3, 1]``, drawn at ``uniform`` in [0, 1) by the law of one row ``[1, K']``.
+
+    ``among`` are the tokens that may be drawn (None: all but the ``barred``, under whose absence laws are those of
+    ``top_k_laws``). None if there is none of them among the K most likely. Raises EngineError as ``check_rows`` does.
+    """
+    check_rows(ids, logprobs, top_k)
+    likeliest = ids[0][np.argsort(np.where(ids[0] < 0, np.inf, -logprobs[0]), kind="stable")][:top_k]
+    wanted = ~np.isin(likeliest, list(barred))
+    if among is not None:
+        wanted &= np.isin(likeliest, list(among))
+    tokens = likeliest[wanted]
+    if not len(tokens):
+        return None
+    rows = np.repeat(ids, len(tokens), axis=0), np.repeat(logprobs, len(tokens), axis=0)
+    laws = top_k_laws(tokens, *rows, top_k=top_k, temperature=temperature, barred=barred)
+    i = int(draw(laws[1][None], np.array([uniform]))[0])
+    return tokens[i : i + 1], laws[:, i : i + 1]
+
+
+def without(logits: FloatArray, ids: IntArray, barred: Collection[int]) -> FloatArray:
+    """``logits`` of the tokens ``ids``, in arrays of one shape, the ``barred`` ones made impossible."""
+    return np.where(np.isin(ids, list(barred)), -np.inf, logits) if barred else logits
 
 
 def check_rows(ids: IntArray, logprobs: FloatArray, top_k: int) -> None:

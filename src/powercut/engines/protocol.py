@@ -57,9 +57,11 @@ class Request:
     ``context`` is a prompt and what is already generated, as token ids; its first ``prompt_length`` tokens (None: all)
     are the prompt, in which no stop string is looked for. ``top_k`` truncates the base model to its K most likely
     tokens and renormalises it (None: the whole vocabulary); log-probabilities and entropies are of the truncated law.
-    ``stop`` adds token ids and strings to the engine's own stop tokens. The tokens drawn are a function of these fields
-    alone. ``chain`` and ``lane`` are no such fields: they tell an engine whose cache to keep. Requests of one chain
-    that overlap in time are in different lanes, each with a cache of its own.
+    ``stop`` adds token ids and strings to the engine's own stop tokens. Before a completion has ``min_new_tokens``
+    tokens no stop ends it: the law there is the truncated one without stop tokens, renormalised, and stop strings are
+    looked for only in the text of what comes later. The tokens drawn are a function of these fields alone. ``chain``
+    and ``lane`` are no such fields: they tell an engine whose cache to keep. Requests of one chain that overlap in time
+    are in different lanes, each with a cache of its own.
 
     Raises SettingError for values that no engine can use.
     """
@@ -73,6 +75,7 @@ class Request:
     prompt_length: int | None = None
     chain: Chain | None = None
     lane: int = 0
+    min_new_tokens: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "context", read_only(self.context, np.int64))
@@ -91,6 +94,11 @@ class Request:
     def generated(self) -> IntArray:
         """The part of the context that is not the prompt."""
         return self.context[len(self.context) if self.prompt_length is None else self.prompt_length :]
+
+    @property
+    def stopless(self) -> int:
+        """How many of the tokens to be drawn come too early for a stop."""
+        return max(0, self.min_new_tokens - len(self.generated))
 
     @property
     def stop_strings(self) -> tuple[str, ...]:

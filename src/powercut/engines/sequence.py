@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from powercut.engines.laws import redraw, top_k_laws
 from powercut.engines.protocol import KeepGoing, Request
 from powercut.errors import EngineError
 from powercut.trace import FloatArray, IntArray, Trace
@@ -51,6 +54,16 @@ class Sequence:
             request.chain.expect(-1)
 
     @property
+    def early(self) -> int:
+        """How many of the next tokens come too early for a stop."""
+        return max(0, self.request.stopless - self.count)
+
+    @property
+    def barred(self) -> frozenset[int]:
+        """The tokens that cannot be the next one: the stops, where it is too early for one."""
+        return self._stops.ids if self.early else frozenset()
+
+    @property
     def done(self) -> bool:
         """Whether it has all its tokens, or no more of them are wanted."""
         return self.finished or not self.wanted or self.count == self.request.max_new_tokens
@@ -60,6 +73,36 @@ class Sequence:
         """The token that the next one follows."""
         return int(self._tokens[self.count - 1] if self.count else self.request.context[-1])
 
+    def read_rows(self, tokens: ArrayLike, ids: IntArray, logprobs: FloatArray) -> tuple[IntArray, FloatArray, bool]:
+        """What to take in of the next ``tokens`` ``[n]`` that a server drew, and their laws, from rows as it sent them.
+
+        A server knows nothing of ``min_new_tokens``. Where it drew a stop too early, another token is drawn here by the
+        law without stops, and what followed is left out (True): given that it is no stop, a token has that law.
+        """
+        request, early = self.request, self.early
+        assert request.top_k is not None
+        law: dict[str, Any] = {"top_k": request.top_k, "temperature": request.temperature}
+        drawn = np.asarray(tokens, dtype=np.int64)
+        if not early:
+            return drawn, top_k_laws(drawn, ids, logprobs, **law), False
+        barred = self.barred
+        stop = next((i for i, token in enumerate(drawn[:early].tolist()) if token in barred), None)
+        end = len(drawn) if stop is None else stop
+        both = slice(0, min(early, end)), slice(min(early, end), end)
+        parts = [
+            (drawn[part], top_k_laws(drawn[part], ids[part], logprobs[part], **law, barred=bars))
+            for part, bars in zip(both, (barred, frozenset[int]()), strict=True)
+        ]
+        if stop is not None:
+            noise = np.random.default_rng(np.random.SeedSequence([request.seed, self.count + stop, 2]))
+            row = slice(stop, stop + 1)
+            other = redraw(ids[row], logprobs[row], noise.random(), **law, barred=barred)
+            if other is None:
+                raise self.nothing_left()
+            parts.append(other)
+        whole = np.concatenate([part for part, _ in parts]), np.concatenate([laws for _, laws in parts], axis=1)
+        return *whole, stop is not None
+
     def take(self, tokens: IntArray, laws: FloatArray, *, stopped: bool = False) -> None:
         """Take in the next ``tokens`` ``[n]`` with their ``laws`` ``[3, n]`` (logp, logq, entropy), and show them.
 
@@ -67,11 +110,14 @@ class Sequence:
         which only the server knows. What comes when no more is wanted is kept, and shown to nobody.
 
         Raises EngineError for laws that cannot be: a NaN, an infinity, a positive log-probability, a negative entropy,
-        a token drawn with probability 0.
+        a token drawn with probability 0; and for a stop that comes too early.
         """
         if self.finished:
             return
         tokens = tokens[: self.request.max_new_tokens - self.count]
+        if stopped and 0 < len(tokens) <= self.early:
+            before = f"token {int(tokens[-1])} ended a completion before min_new_tokens={self.request.min_new_tokens}"
+            raise EngineError(f"{before} and is not known as a stop: give it as stop")
         ends = next((i for i, token in enumerate(tokens.tolist(), 1) if self._stops.completes(token)), None)
         self.finished = ends is not None or (stopped and len(tokens) > 0)
         tokens, start = tokens[:ends], self.count
@@ -92,6 +138,14 @@ class Sequence:
         self._laws[:, start : self.count] = laws
         if len(tokens) and self.wanted and self._keep_going is not None:
             self.wanted = bool(self._keep_going(self.trace(start)))
+
+    def nothing_left(self) -> EngineError:
+        """The error of a law that has stops alone where none may come."""
+        top_k, least = self.request.top_k, self.request.min_new_tokens
+        return EngineError(
+            f"after {len(self.request.context) + self.count} tokens all that can follow (top_k={top_k}) are stops, "
+            f"which min_new_tokens={least} bars: raise top_k or lower min_new_tokens"
+        )
 
     def trace(self, start: int = 0) -> Trace:
         """The tokens from ``start`` on."""
@@ -123,24 +177,30 @@ class Sequence:
 class _Stops:
     """Says of each new token of a request whether it completes a stop.
 
-    A stop string may begin in the part of the completion that the request keeps, never in the prompt. Only the last few
-    tokens are decoded each time: a token is at least one byte, so a stop of B bytes lies within the last B tokens; a
-    few more cover characters cut in the middle and special tokens, which have no text.
+    A stop string may begin in the part of the completion that the request keeps, never in the prompt nor where it is
+    too early for a stop. Only the last few tokens are decoded each time: a token is at least one byte, so a stop of B
+    bytes lies within the last B tokens; a few more cover characters cut in the middle and special tokens, which have no
+    text.
     """
 
     def __init__(self, request: Request, stop_tokens: Collection[int], decode_now: DecodeNow | None) -> None:
-        self._ids = frozenset(stop_tokens) | request.stop_ids
+        self.ids = frozenset(stop_tokens) | request.stop_ids
+        self._early = request.stopless
         self._strings = request.stop_strings
         self._decode_now = decode_now
         self._window = max((len(stop.encode()) for stop in self._strings), default=0) + 8
-        self._recent: list[int] = request.generated[-self._window :].tolist() if self._strings else []
+        looked_at = request.generated[request.min_new_tokens :]
+        self._recent: list[int] = looked_at[-self._window :].tolist() if self._strings else []
 
     def completes(self, token: int) -> bool:
         """Take in the next token; True if a stop ends with it."""
+        if self._early:
+            self._early -= 1
+            return False
         if not self._strings:
-            return token in self._ids
+            return token in self.ids
         self._recent = [*self._recent[-self._window :], token]
-        if token in self._ids:
+        if token in self.ids:
             return True
         assert self._decode_now is not None, "engines refuse stop strings where they cannot decode at once"
         recent = self._decode_now(self._recent)

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from powercut.engines.laws import NextTokenLaw, draw, next_token_law
+from powercut.engines.laws import NextTokenLaw, draw, next_token_law, without
 from powercut.engines.protocol import KeepGoing, Request, Usage, check_request
 from powercut.engines.sequence import Sequence
 from powercut.errors import EngineError, SettingError, one_line, quoted
@@ -73,7 +73,9 @@ class TableEngine:
         self._running += 1
         try:
             while True:
-                tokens, law = self._law(context, request.temperature, request.top_k)
+                tokens, law = self._law(context, request.temperature, request.top_k, sequence.barred)
+                if sequence.barred.issuperset(tokens.tolist()):
+                    raise sequence.nothing_left()
                 i = int(draw(law.logq, noise.random(1))[0])
                 self.usage.decoded += 1
                 sequence.take(tokens[i : i + 1], np.stack((law.logp[:, i], law.logq[:, i], law.entropy)))
@@ -89,9 +91,9 @@ class TableEngine:
         """Nothing to give back: a table can go on."""
 
     def _compute_law(
-        self, context: tuple[int, ...], temperature: float, top_k: int | None
+        self, context: tuple[int, ...], temperature: float, top_k: int | None, barred: frozenset[int] = frozenset()
     ) -> tuple[IntArray, NextTokenLaw]:
-        """The tokens that can follow, and their laws."""
+        """The K most likely tokens, and their laws, under which the ``barred`` ones are impossible."""
         given = self._probs(context)
         try:
             probs = np.asarray(given)
@@ -103,6 +105,6 @@ class TableEngine:
         probs = probs.astype(np.float64)
         # Ties at rank K go to the lower token id.
         tokens = np.sort(np.argsort(-probs, kind="stable")[:top_k])
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):  # of a law that leaves nothing
             logits = np.log(probs[tokens])
-        return tokens, next_token_law(logits[None], np.array([temperature]))
+            return tokens, next_token_law(without(logits, tokens, barred)[None], np.array([temperature]))

@@ -13,9 +13,8 @@ import numpy as np
 
 from powercut.errors import SettingError, quoted
 from powercut.samplers.draw import Draw, request_seeds, spawn
-from powercut.samplers.sampler import Sampler
-from powercut.samplers.settings import check_temperature, setting
-from powercut.text import completion_text
+from powercut.samplers.sampler import Restricted
+from powercut.samplers.settings import check_pattern, check_temperature, setting
 from powercut.trace import Completion, Trace
 
 Selection = Literal["mean-logp", "logp", "majority"]
@@ -26,7 +25,7 @@ MOST = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestOfN(Sampler):
+class BestOfN(Restricted):
     """The best of ``n`` completions, or of as many as a budget of decoded tokens buys.
 
     ``budget`` draws completions until they have cost that many tokens, or there are ``n`` of them (256 unless given):
@@ -38,6 +37,8 @@ class BestOfN(Sampler):
     or ``majority``: the most frequent answer, and of its completions the one with the highest mean. An answer is what
     ``answer`` finds in the text: a function of the text (None: no answer), or a regular expression whose last match
     counts, its first group if it has one.
+
+    With ``require`` the best is one of those that have it, if any has.
 
     Not the power distribution, whatever N: it approaches the mode of what it selects by.
     """
@@ -69,14 +70,7 @@ class BestOfN(Sampler):
             raise SettingError(f"select must be {', '.join(get_args(Selection))} (got {quoted(self.select)})")
         if (self.select == "majority") != (self.answer is not None):
             raise SettingError("select majority and answer go together: give both or neither")
-        if isinstance(self.answer, str):
-            try:
-                re.compile(self.answer)
-            except re.error as error:
-                got = f"{error}; got {quoted(self.answer)}"
-                raise SettingError(f"answer must be a regular expression ({got})") from error
-        elif self.answer is not None and not callable(self.answer):
-            raise SettingError(f"answer must be a regular expression or a function (got {quoted(self.answer)})")
+        check_pattern("answer", self.answer)
 
     @property
     def proposal_temperature(self) -> float:
@@ -93,7 +87,8 @@ class BestOfN(Sampler):
         if self.select == "majority" and draw.engine.text is None:
             raise SettingError("select=majority reads answers in texts, and this model has no tokenizer")
         drawn = await self._draw_all(draw, spawn(rng, 1)[0])
-        best = drawn[await self._best(drawn, draw)]
+        eligible = [trace for trace in drawn if await draw.fits(trace)] or drawn
+        best = eligible[await self._best(eligible, draw)]
         return await draw.complete(best, candidates=len(drawn))
 
     async def _draw_all(self, draw: Draw, rng: np.random.Generator) -> list[Trace]:
@@ -129,7 +124,7 @@ class BestOfN(Sampler):
         scores = [float(trace.logp.sum() if self.select == "logp" else trace.logp.mean()) for trace in traces]
         if self.select != "majority" or draw.engine.text is None:
             return int(np.argmax(scores))
-        texts = [await completion_text(draw.engine.text, trace.tokens.tolist(), self.stop) for trace in traces]
+        texts = [await draw.text_of(trace) for trace in traces]
         answers = [self._find_answer(text) for text in texts]
         votes = Counter(answer for answer in answers if answer is not None)
         # Where no text has an answer, all texts are equals.

@@ -20,20 +20,24 @@ from powercut.errors import SettingError, quoted
 from powercut.samplers.draw import Draw
 from powercut.samplers.kernel import Kernel
 from powercut.samplers.look_ahead import LookAhead, Moves
-from powercut.samplers.sampler import Sharpened
+from powercut.samplers.sampler import Restricted, Sharpened, Targeted
 from powercut.samplers.settings import check_number, setting
-from powercut.target import Power, Rule
+from powercut.target import Rule
 from powercut.trace import Completion
 
 AUTO: Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Cut(Sharpened):
+class _Cut(Restricted, Targeted, Sharpened):
     """Staged Metropolis-Hastings over completions: at each of ``blocks`` horizons, extend, then ``steps`` re-openings.
 
     Exact for p^alpha as ``steps`` grows if ``refine_finished`` is set; without it a chain that is finished at the end
     of a stage stops there, as published. At alpha = inf only gains in log p are accepted: a search for the mode.
+
+    With ``require`` the chain is restricted to completions that are unfinished, before the last stage, or have what is
+    required. An extension that ends otherwise is drawn again, up to REDRAWS times in all; if none has it, the chain
+    does not leave before a step has found one that does.
 
     ``rule`` "published" takes the steps of the published code, for comparison with it, and is biased: a proposal has at
     most as many tokens as the suffix it replaces and is compared with as many tokens of that as it has itself, so a
@@ -68,10 +72,10 @@ class _Cut(Sharpened):
         super().__post_init__()
         if not isinstance(self.rule, str) or self.rule not in get_args(Rule):
             raise SettingError(f"rule must be {' or '.join(get_args(Rule))} (got {quoted(self.rule)})")
-        if self.rule == "published" and (self.tries > 1 or math.isinf(self.alpha)):
-            raise SettingError(
-                "rule published has one proposal a step and a finite alpha: leave out tries, lower alpha"
-            )
+        if self.rule == "published" and (self.tries > 1 or math.isinf(self.alpha) or self.require is not None):
+            raise SettingError("rule published goes with one try, a finite alpha and no require: leave these out")
+        if self.length_bonus and (self.rule == "published" or math.isinf(self.alpha)):
+            raise SettingError("length_bonus needs rule exact and a finite alpha: leave it out, or lower alpha")
         if self.tries > 1 and math.isinf(self.alpha):
             raise SettingError("tries > 1 selects in proportion to p^alpha and needs a finite alpha")
         if not isinstance(self.look_ahead, str) or self.look_ahead != AUTO:
@@ -87,11 +91,6 @@ class _Cut(Sharpened):
     @abstractmethod
     def cut_weights(self) -> Weights:
         """The weights of the cut law."""
-
-    @property
-    def target(self) -> Power:
-        """What the chain samples, and how it proposes."""
-        return Power(self.alpha, self.proposal_temperature)
 
     @property
     def cut_law(self) -> CutLaw:

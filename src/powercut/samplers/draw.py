@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +19,9 @@ from powercut.trace import Completion, Event, IntArray, Stats, Step, Trace
 
 Observer = Callable[[Event], None]
 
+REDRAWS = 16
+"""Draws of one extension, at the most, until it has what is required."""
+
 T = TypeVar("T")
 
 log = logging.getLogger("powercut")
@@ -25,7 +29,7 @@ log = logging.getLogger("powercut")
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How a sampler has tokens drawn, as plain data.
+    """How a sampler has tokens drawn, and what it requires of a finished text, as plain data.
 
     ``legs`` says where each part of a completion ends, in tokens, and the temperature at which it is drawn; the last
     one ends with the longest completion.
@@ -34,6 +38,8 @@ class Decoding:
     legs: tuple[tuple[int, float], ...]
     top_k: int | None
     stop: tuple[str | int, ...]
+    min_new_tokens: int = 0
+    require: str | Callable[[str], bool] | None = None
 
     def parts(self, start: int, horizon: int) -> Iterator[tuple[int, float]]:
         """Where each part of a decode from ``start`` tokens to ``horizon`` ends, and its temperature."""
@@ -49,7 +55,12 @@ class Decoding:
             yield ending
 
     def on(self, engine: Engine) -> Decoding:
-        """The same with the ids of those stops that are special tokens of the engine's model."""
+        """The same with the ids of those stops that are special tokens of the engine's model.
+
+        Raises SettingError if something is required of texts, and the model has none.
+        """
+        if self.require is not None and engine.text is None:
+            raise SettingError("require looks into texts, and this model has no tokenizer: leave it out")
         special = special_tokens(engine.text)
         stop = tuple(special.get(stop, stop) if isinstance(stop, str) else stop for stop in self.stop)
         return replace(self, stop=stop)
@@ -57,7 +68,9 @@ class Decoding:
     def longest(self, prompt: IntArray) -> Iterator[Request]:
         """The longest request for ``prompt`` at each temperature: what an engine must be able to serve."""
         for temperature in dict.fromkeys(temperature for _, temperature in self.legs):
-            yield Request(prompt, self.legs[-1][0], temperature, self.top_k, self.stop)
+            yield Request(
+                *(prompt, self.legs[-1][0], temperature, self.top_k, self.stop), min_new_tokens=self.min_new_tokens
+            )
 
 
 class Draw:
@@ -83,6 +96,7 @@ class Draw:
         self._prompt, self._decoding, self._observe, self._place = prompt, decoding.on(engine), observe, place
         self._start = time.perf_counter()
         self._decoded = self._prefilled = 0
+        self._fitting: dict[bytes, bool] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._awaited: dict[asyncio.Task[Any], _Wait] = {}
         self._chain = Chain()
@@ -164,6 +178,7 @@ class Draw:
                 temperature=temperature,
                 top_k=self._decoding.top_k,
                 stop=self._decoding.stop,
+                min_new_tokens=self._decoding.min_new_tokens,
                 seed=seed,
                 prompt_length=len(self._prompt),
                 chain=self._chain,
@@ -176,6 +191,41 @@ class Draw:
             if tail.finished or not going:
                 break
         return trace[len(kept) :]
+
+    async def grow(
+        self,
+        kept: Trace,
+        horizon: int,
+        rng: np.random.Generator,
+        is_void: Callable[[], bool] | None = None,
+        *,
+        lane: int = 0,
+    ) -> Trace:
+        """``extend``, by a seed of ``rng``; if the target has no place for what comes, again, up to REDRAWS times."""
+        for _ in range(REDRAWS):
+            [seed] = request_seeds(rng, 1)
+            keep_going = None if is_void is None else lambda _: not is_void()
+            tail = await self.extend(kept, horizon, seed, keep_going, lane=lane)
+            if (is_void is not None and is_void()) or await self.fits(kept.splice(len(kept), tail)):
+                break
+        return tail
+
+    async def fits(self, trace: Trace) -> bool:
+        """Whether the target has a place for a completion: it has what is required, or may still come to have it.
+
+        Raises EngineError if the text cannot be had.
+        """
+        require = self._decoding.require
+        if require is None:
+            return True
+        if not trace.finished:
+            return len(trace) < self._decoding.legs[-1][0]
+        key = trace.tokens.tobytes()
+        if key not in self._fitting:  # the current completion is asked about at every step
+            text = await self.text_of(trace)
+            found = re.search(require, text) if isinstance(require, str) else require(text)
+            self._fitting[key] = bool(found)
+        return self._fitting[key]
 
     def show(self, proposal: Trace, trace: Trace, *, stage: int = 0, stages: int = 1, step: Step | None = None) -> None:
         """Tell the observer of an event, and keep its step."""
@@ -193,10 +243,11 @@ class Draw:
         text = None
         if self.engine.text is not None:
             try:
-                text = await completion_text(self.engine.text, trace.tokens.tolist(), self._decoding.stop)
+                text = await self.text_of(trace)
             except Exception as error:
                 where = "prompt %d, sample %d is kept without its text, as tokens: %s"
                 log.warning(where, *self._place, one_line(error))
+        required = self._decoding.require is not None
         steps = tuple(self.steps)
         stats = Stats(
             steps=len(steps),
@@ -205,9 +256,17 @@ class Draw:
             tokens_decoded=self._decoded,
             tokens_prefilled=self._prefilled,
             seconds=time.perf_counter() - self._start,
+            satisfied=trace.finished and await self.fits(trace) if required else None,
             **weighed,
         )
         return Completion(trace, stats, steps, text, *self._place)
+
+    async def text_of(self, trace: Trace) -> str:
+        """What a user is shown of a completion. Where the model has no text, SettingError; EngineError as it may be."""
+        if self.engine.text is None:
+            raise SettingError("this model has no tokenizer, and its completions have no text")
+        free = self._decoding.min_new_tokens  # no stop string is looked for in so many tokens
+        return await completion_text(self.engine.text, trace.tokens.tolist(), self._decoding.stop, free)
 
     def _hand_over(self, tasks: Iterable[asyncio.Task[Any]], *, last: bool) -> None:
         """The caller is about to wait for ``tasks``: its turn is that of the last of them to end, or of the first."""

@@ -57,6 +57,7 @@ class Kernel:
             tries=self.tries,
             early_reject=self.early_reject,
             rule=self.rule,
+            inside=await draw.fits(current),
         )
 
         async def propose(which: int, seed: int) -> Trace:
@@ -70,6 +71,10 @@ class Kernel:
         decoded = sum(map(len, tails))
         if not judge.whole:
             return tails[0], Step(stage, cut, judge.log_accept, False, True, decoded)
+        if judge.verdict is Verdict.COMPLETE:
+            for which, tail in enumerate(tails):
+                if not await draw.fits(current.splice(cut, tail)):
+                    judge.exclude(which)
         which, log_accept, accepted = judge.select(rng)
         differs = tails[which].differs_at(current[cut:]) if accepted else None
         changed_at = None if differs is None else cut + differs

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from powercut.samplers.draw import Draw, request_seeds, spawn
+from powercut.samplers.draw import Draw, spawn
 from powercut.samplers.kernel import Kernel
 from powercut.trace import Step, Trace
 
@@ -77,7 +77,7 @@ class LookAhead:
     """A chain that makes ``moves`` by ``kernel``, up to ``at_once`` of them at a time as far as the engine has room.
 
     "auto" draws as many ahead as are likely to count. ``refine_finished`` False ends it at the first stage that finds
-    its completion finished.
+    its completion finished, and inside the target.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class LookAhead:
         self._draw, self._kernel, self._moves = draw, kernel, moves
         self._at_once, self._refine_finished = at_once, refine_finished
         self._current = Trace.empty()
+        self._leaves = False  # whether it is finished, and to end with the stage
         self._flying: deque[_Flight] = deque()
         self._landing: list[_Flight] = []  # void, and still in the engine: their lanes are not free yet
 
@@ -105,6 +106,8 @@ class LookAhead:
             at = flight.at + 1
             if step is None or step.accepted:
                 self._current = self._current.splice(len(self._current) if step is None else step.cut, tail)
+                if self._current.finished and not self._refine_finished:
+                    self._leaves = await self._draw.fits(self._current)
                 for behind in self._flying:
                     behind.void = True
                 self._landing += self._flying
@@ -113,9 +116,9 @@ class LookAhead:
         return self._current
 
     def _next(self, at: int) -> int:
-        """The first move from ``at`` on that can be made; what is finished is not extended, and maybe not refined."""
+        """The first move from ``at`` on that can be made; what is finished is not extended, and maybe leaves."""
         while at < len(self._moves) and self._moves[at].extends and self._current.finished:
-            at = at + 1 if self._refine_finished else len(self._moves)
+            at = len(self._moves) if self._leaves else at + 1
         return at
 
     async def _launch(self, at: int) -> None:
@@ -136,9 +139,8 @@ class LookAhead:
         move, lane = flight.move, flight.lane * self._kernel.tries
         rng = copy.deepcopy(move.rng)  # the same draws each time it is made
         if move.extends:
-            [seed] = request_seeds(rng, 1)
-            may_be_void = (lambda _: not flight.void) if flight.ahead else None
-            return await self._draw.extend(self._current, move.horizon, seed, may_be_void, lane=lane), None
+            is_void = (lambda: flight.void) if flight.ahead else None
+            return await self._draw.grow(self._current, move.horizon, rng, is_void, lane=lane), None
         return await self._kernel.step(
             self._draw,
             self._current,

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from powercut.samplers.draw import Draw, request_seeds, spawn
-from powercut.samplers.sampler import Sampler, Sharpened
+from powercut.samplers.draw import Draw, spawn
+from powercut.samplers.sampler import Restricted, Sharpened
 from powercut.trace import Completion, Trace
 
 
-class _OneDecode(Sampler):
+class _OneDecode(Restricted):
     async def run(self, draw: Draw, rng: np.random.Generator) -> Completion:
-        """Draw one completion (see ``Sampler.run``)."""
-        [seed] = request_seeds(spawn(rng, 1)[0], 1)
-        trace = await draw.extend(Trace.empty(), self.max_new_tokens, seed)
+        """Draw one completion (see ``Sampler.run``), and others in place of those without what is required."""
+        trace = await draw.grow(Trace.empty(), self.max_new_tokens, spawn(rng, 1)[0])
         draw.show(trace, trace)
         return await draw.complete(trace)
 

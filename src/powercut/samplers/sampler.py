@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from powercut.engines.protocol import Engine
+from powercut.errors import SettingError
 from powercut.samplers.draw import Decoding, Draw, Observer
-from powercut.samplers.settings import check_settings, check_stop, check_temperature, setting
+from powercut.samplers.settings import check_pattern, check_settings, check_stop, check_temperature, setting
+from powercut.target import Power
 from powercut.trace import Completion, IntArray
 
 
@@ -26,6 +29,12 @@ class Sampler(ABC):
     top_k: int | None = setting(
         50, "Truncate the base model to its K most likely tokens (None: all).", at_least=1, whole=True, optional=True
     )
+    min_new_tokens: int = setting(
+        0,
+        "No stop before a completion has so many tokens: the model's law there is that without stops.",
+        at_least=0,
+        whole=True,
+    )
     stop: tuple[str | int, ...] = setting(
         (), "Text, or a token id, that ends a completion; may be given several times."
     )
@@ -33,6 +42,11 @@ class Sampler(ABC):
     def __post_init__(self) -> None:
         check_settings(self)
         object.__setattr__(self, "stop", check_stop(self.stop))
+        if self.min_new_tokens and self.min_new_tokens >= self.max_new_tokens:
+            raise SettingError(
+                f"min_new_tokens must be below max_new_tokens={self.max_new_tokens}: nothing could finish "
+                f"(got {self.min_new_tokens})"
+            )
 
     @property
     @abstractmethod
@@ -42,7 +56,12 @@ class Sampler(ABC):
     @property
     def decoding(self) -> Decoding:
         """How tokens are drawn, as the engine is asked for them."""
-        return Decoding(((self.max_new_tokens, self.proposal_temperature),), self.top_k, self.stop)
+        return Decoding(self.legs, self.top_k, self.stop, self.min_new_tokens)
+
+    @property
+    def legs(self) -> tuple[tuple[int, float], ...]:
+        """Where each part of a completion ends, in tokens, and the temperature at which it is drawn."""
+        return ((self.max_new_tokens, self.proposal_temperature),)
 
     @property
     def width(self) -> int:
@@ -70,6 +89,43 @@ class Sampler(ABC):
     @abstractmethod
     async def run(self, draw: Draw, rng: np.random.Generator) -> Completion:
         """Draw one completion by means of ``draw``, which asks the engine and keeps account."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restricted(Sampler):
+    """Completions that are finished and have something in their text, where ``require`` says what.
+
+    A function of the text says whether it has it. ``stats.satisfied`` says of each completion whether it has: one that
+    never came to have it is returned all the same.
+    """
+
+    require: str | Callable[[str], bool] | None = setting(
+        None, "Regular expression for what a finished text must have in it; only such completions count."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_pattern("require", self.require)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How tokens are drawn, as the engine is asked for them, and what the completion must have."""
+        return replace(super().decoding, require=self.require)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targeted(Sampler):
+    """A target p(x)^alpha e^(b n) of completions of n tokens."""
+
+    alpha: float = setting(4.0, "Power of the target p^alpha.", at_least=1, at_most=1000)
+    length_bonus: float = setting(
+        0.0, "Nats that the target adds for each token: above 0 for longer completions.", at_least=-100, at_most=100
+    )
+
+    @property
+    def target(self) -> Power:
+        """What is sampled, and how it is proposed."""
+        return Power(self.alpha, self.proposal_temperature, self.length_bonus)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable
@@ -105,6 +106,17 @@ def check_stop(stop: Any) -> tuple[str | int, ...]:
     return tuple(kept)
 
 
+def check_pattern(name: str, value: Any) -> None:
+    """Raise SettingError, naming the setting, unless ``value`` is a regular expression, a function or None."""
+    if isinstance(value, str):
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise SettingError(f"{name} must be a regular expression: {error} (got {quoted(value)})") from error
+    elif value is not None and not callable(value):
+        raise SettingError(f"{name} must be a regular expression or a function (got {quoted(value)})")
+
+
 def members(hint: Any) -> tuple[Any, ...]:
     """The types that make up a type."""
     return get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
@@ -137,9 +149,9 @@ def read_setting(name: str, value: Any, hint: Any) -> Any:
         return switches.get(value.lower(), value) if isinstance(value, str) else value
     if value is None or value in words(hint):
         return value
-    if optional(hint) and str(value).lower() in ("none", "all"):
-        return None
     kind = kind_of(hint)
+    if optional(hint) and str(value).lower() in (("none",) if kind is str else ("none", "all")):
+        return None
     with suppress(ValueError):
         if kind is not None:
             return value if callable(value) else kind(str(value))

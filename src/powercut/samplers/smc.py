@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump
-from powercut.samplers.draw import Decoding, Draw, request_seeds, spawn
+from powercut.samplers.draw import Draw, request_seeds, spawn
 from powercut.samplers.kernel import Kernel
-from powercut.samplers.sampler import Sampler, Sharpened
+from powercut.samplers.sampler import Restricted, Sharpened, Targeted
 from powercut.samplers.settings import setting
 from powercut.target import Power, effective_sample_size, log_mean_weight, normalise, systematic
 from powercut.trace import Completion, FloatArray, Step, Trace
@@ -31,19 +31,24 @@ class Particles:
     log_z: float
     ess: tuple[float, ...]
 
+    @property
+    def lost(self) -> bool:
+        """Whether all weights are 0."""
+        return bool(np.isneginf(self.log_weights).all())
+
 
 @dataclass(frozen=True, kw_only=True)
-class _ParticleSampler(Sampler):
+class _ParticleSampler(Restricted, Targeted):
     """Particles that grow block by block and are resampled by weight; one of them, drawn by weight, is returned.
 
-    Exact for p^alpha as ``particles`` grows. A particle that is finished keeps its weight and costs nothing more.
+    Exact for its target as ``particles`` grows; one without what is required weighs nothing, and if none has it, log Z
+    is -inf and any is returned. A particle that is finished keeps its weight and costs nothing more.
     ``moves`` Entropy-Cut Metropolis-Hastings steps of every particle follow each block, at its horizon and power. They
     leave what the particles stand for as it is and make equal ones differ (resample-move, Gilks and Berzuini 2001).
     They come resampled or not, finished or not: moves that depended on how the particles stand would bias ``log_z``. At
     the end only the particle that is returned moves: the others would move in vain.
     """
 
-    alpha: float = setting(4.0, "Power of the target p^alpha.", at_least=1, at_most=1000)
     particles: int = setting(64, "Completions grown side by side.", at_least=1, whole=True)
     block_size: int = setting(32, "Tokens drawn between two weighings.", at_least=1, whole=True)
     ess_threshold: float = setting(
@@ -72,8 +77,9 @@ class _ParticleSampler(Sampler):
         """Draw one completion (see ``Sampler.run``)."""
         particles = await self.weigh(draw, rng)
         picker, mover = spawn(spawn(rng, 1)[0], 2)
-        trace = particles.traces[int(picker.choice(self.particles, p=normalise(particles.log_weights)))]
-        target, stage = Power(self.alpha, self.proposal_temperature), len(self.horizons) - 1
+        shares = np.zeros(self.particles) if particles.lost else particles.log_weights
+        trace = particles.traces[int(picker.choice(self.particles, p=normalise(shares)))]
+        target, stage = self.target, len(self.horizons) - 1
         async for tail, moved, step in self._moves(draw, trace, target, stage, mover):
             draw.show(tail, moved, stage=stage, stages=len(self.horizons), step=step)
             trace = moved
@@ -96,10 +102,15 @@ class _ParticleSampler(Sampler):
             for i, tail in zip(growing, tails, strict=True):
                 log_weights[i] += target.increments(tail).sum()
                 traces[i] = traces[i].splice(len(traces[i]), tail)
-            done = horizon == self.max_new_tokens or (not self.moves and all(trace.finished for trace in traces))
+                if not await draw.fits(traces[i]):
+                    log_weights[i] = -np.inf
+            lost = bool(np.isneginf(log_weights).all())
+            done = (
+                horizon == self.max_new_tokens or (not self.moves and all(trace.finished for trace in traces)) or lost
+            )
             if done:
                 log_weights += (self.alpha - power) * _logp(traces)
-            ess.append(effective_sample_size(log_weights))
+            ess.append(0.0 if lost else effective_sample_size(log_weights))
             self._show(draw, traces, log_weights, dict(zip(growing, tails, strict=True)), stage)
             if done:
                 break
@@ -161,7 +172,7 @@ class SMC(_ParticleSampler, Sharpened):
 
     def target_at(self, horizon: int) -> Power:
         """The same everywhere."""
-        return Power(self.alpha, self.proposal_temperature)
+        return self.target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,13 +198,12 @@ class PowerSMC(_ParticleSampler):
         """alpha_t of a block's last token, proposed from at 1/alpha_t."""
         share = min(1.0, horizon / self.ramp_tokens) if self.ramp_tokens else 1.0
         power = self.alpha if share == 1 else 1 + (self.alpha - 1) * share
-        return Power(power, 1 / power)
+        return Power(power, 1 / power, self.length_bonus)
 
     @property
-    def decoding(self) -> Decoding:
+    def legs(self) -> tuple[tuple[int, float], ...]:
         """Each token at its own block's temperature, in moves too: the reverse of a proposal is drawn like it."""
-        legs = tuple((end, self.target_at(end).temperature) for end in self.horizons)
-        return Decoding(legs, self.top_k, self.stop)
+        return tuple((end, self.target_at(end).temperature) for end in self.horizons)
 
 
 __all__ = ["SMC", "Particles", "PowerSMC"]

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from powercut.samplers.draw import Draw, request_seeds, spawn
-from powercut.samplers.sampler import Sharpened
+from powercut.samplers.sampler import Sharpened, Targeted
 from powercut.samplers.settings import setting
-from powercut.target import Power, normalise
+from powercut.target import normalise
 from powercut.trace import Completion, FloatArray, Trace
 
 
 @dataclass(frozen=True, kw_only=True)
-class TMC(Sharpened):
+class TMC(Targeted, Sharpened):
     """Completions built block by block: of several candidates one is kept, in proportion to p(block)^alpha times zeta.
 
     zeta is the mass of p^alpha on all that can follow, estimated by ``rollouts`` of ``horizon`` tokens from each of the
@@ -23,17 +23,11 @@ class TMC(Sharpened):
     up to candidates x block_size + keep x rollouts x horizon tokens.
     """
 
-    alpha: float = setting(4.0, "Power of the target p^alpha.", at_least=1, at_most=1000)
     block_size: int = setting(192, "Tokens drawn between two weighings.", at_least=1, whole=True)
     candidates: int = setting(64, "Blocks drawn at each turn.", at_least=1, whole=True)
     keep: int = setting(8, "Candidates, the most likely ones, that are weighed by rollouts.", at_least=1, whole=True)
     rollouts: int = setting(8, "Rollouts from each of these.", at_least=1, whole=True)
     horizon: int = setting(192, "Tokens of a rollout.", at_least=1, whole=True)
-
-    @property
-    def target(self) -> Power:
-        """What is approximated, and how candidates are drawn."""
-        return Power(self.alpha, self.proposal_temperature)
 
     @property
     def width(self) -> int:
@@ -51,7 +45,7 @@ class TMC(Sharpened):
             drawn = await draw.together(draw.extend(trace, end, seed, lane=i) for i, seed in enumerate(seeds))
             blocks = self._best(drawn)
             log_zeta = await self._look_ahead(draw, trace, blocks, end, looker)
-            log_power = self.alpha * np.array([block.logp.sum() for block in blocks])
+            log_power = np.array([self.target.log_density(block) for block in blocks])
             block = blocks[int(picker.choice(len(blocks), p=jackknife_probs(log_power, log_zeta)))]
             trace = trace.splice(len(trace), block)
             draw.show(block, trace, stage=stage, stages=stages)

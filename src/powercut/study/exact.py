@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from powercut.samplers import EntropyCut, UniformCut
+from powercut.samplers.draw import REDRAWS
 from powercut.target import log_accept_tries, log_ratio, normalise
 from powercut.trace import FloatArray, Trace
 
@@ -22,6 +23,7 @@ EOS = 0
 """The token that ends a completion of these models."""
 
 NextTokenProbs = Callable[[tuple[int, ...]], ArrayLike]
+BoolArray = NDArray[np.bool_]
 CutSampler = EntropyCut | UniformCut
 LogAccept = Callable[[Trace, Trace, int], float]
 """The log acceptance ratio of moving from one completion to another, re-opened at a cut."""
@@ -44,17 +46,30 @@ class Space:
         """Log-probability of each completion, nats."""
         return np.array([trace.logp.sum() for trace in self.traces])
 
-    def power(self, alpha: float) -> FloatArray:
-        """The power distribution: pi(x) ∝ p(x)^alpha."""
-        return normalise(alpha * self.logp)
+    def power(self, alpha: float, length_bonus: float = 0.0, inside: BoolArray | None = None) -> FloatArray:
+        """The power distribution, pi(x) ∝ p(x)^alpha, times e^(b n) for completions of n tokens; 0 but ``inside``."""
+        log_pi = alpha * self.logp + length_bonus * np.array([len(x) for x in self.completions])
+        return normalise(log_pi if inside is None else np.where(inside, log_pi, -np.inf))
+
+    def inside(self, has: Callable[[tuple[int, ...]], bool], *, last: bool) -> BoolArray:
+        """Which completions the target allows: finished ones if they have it, unfinished ones before the last stage."""
+        return np.array(
+            [has(x) if t.finished else not last for x, t in zip(self.completions, self.traces, strict=True)]
+        )
 
 
 def enumerate_completions(
-    probs: NextTokenProbs, prompt: tuple[int, ...], horizon: int, temperature: float, top_k: int | None = None
+    probs: NextTokenProbs,
+    prompt: tuple[int, ...],
+    horizon: int,
+    temperature: float,
+    top_k: int | None = None,
+    min_new_tokens: int = 0,
 ) -> Space:
     """Finished completions of at most ``horizon`` tokens and unfinished ones of exactly that many.
 
-    ``temperature`` is that of the proposal; ``top_k`` truncates the model.
+    ``temperature`` is that of the proposal; ``top_k`` truncates the model, which is conditioned on no stop before
+    ``min_new_tokens`` tokens.
     """
     traces: dict[tuple[int, ...], Trace] = {}
 
@@ -68,7 +83,9 @@ def enumerate_completions(
         p = np.array(probs(prompt + tokens), dtype=float)
         if top_k is not None:
             p[np.argsort(-p, kind="stable")[top_k:]] = 0
-            p /= p.sum()
+        if len(tokens) < min_new_tokens:
+            p[EOS] = 0
+        p /= p.sum()
         support = np.flatnonzero(p)
         q = np.where(p > 0, p ** (1 / temperature), 0)
         q /= q.sum()
@@ -90,10 +107,13 @@ def kappa(trace: Trace, beta: float | None, mix: float) -> FloatArray:
     return np.array([(1 - mix) * (wc / total) + mix / n if total else 1 / n for wc in w])
 
 
-def kernel_matrix(space: Space, sampler: CutSampler, log_accept: LogAccept | None = None) -> FloatArray:
+def kernel_matrix(
+    space: Space, sampler: CutSampler, log_accept: LogAccept | None = None, inside: BoolArray | None = None
+) -> FloatArray:
     """The transition matrix of one step at this horizon: the sampler's own cut law and acceptance ratio, enumerated.
 
-    ``log_accept(x, y, cut)`` replaces the sampler's ratio.
+    ``log_accept(x, y, cut)`` replaces the sampler's ratio. ``inside`` are the completions that the target allows (None:
+    all): no other is accepted, and from another each of them is.
     """
     law, target = sampler.cut_law, sampler.target
     if log_accept is None:
@@ -110,6 +130,8 @@ def kernel_matrix(space: Space, sampler: CutSampler, log_accept: LogAccept | Non
             for j in _sharing(space, x, cut):
                 y = space.traces[j]
                 accept = np.exp(min(0.0, log_accept(x, y, cut)))
+                if inside is not None:
+                    accept = accept * inside[j] if inside[i] else float(inside[j])
                 matrix[i, j] += prob * np.exp(y.logq[cut:].sum()) * accept
         matrix[i, i] += 1 - matrix[i].sum()
     return matrix
@@ -143,8 +165,11 @@ def tries_matrix(
     return matrix
 
 
-def extension_matrix(short: Space | None, long: Space) -> FloatArray:
-    """From the completions at one horizon (None: the empty one) to those at the next, by the proposal."""
+def extension_matrix(short: Space | None, long: Space, inside: BoolArray | None = None) -> FloatArray:
+    """From the completions at one horizon (None: the empty one) to those at the next, by the proposal.
+
+    What is not ``inside`` is drawn again, up to REDRAWS times in all.
+    """
     starts = [Trace.empty()] if short is None else short.traces
     matrix = np.zeros((len(starts), len(long.completions)))
     for i, x in enumerate(starts):
@@ -153,20 +178,29 @@ def extension_matrix(short: Space | None, long: Space) -> FloatArray:
             continue
         for j in _sharing(long, x, len(x)):
             matrix[i, j] = np.exp(long.traces[j].logq[len(x) :].sum())
+        if inside is not None:
+            bad = matrix[i, ~inside].sum()
+            matrix[i] *= np.where(inside, (bad ** np.arange(REDRAWS)).sum(), bad ** (REDRAWS - 1))
     return matrix
 
 
-def procedure_law(spaces: Sequence[Space], sampler: CutSampler) -> FloatArray:
-    """The exact law of what a staged sampler returns, over the completions of the last space."""
+def procedure_law(
+    spaces: Sequence[Space], sampler: CutSampler, has: Callable[[tuple[int, ...]], bool] | None = None
+) -> FloatArray:
+    """The exact law of what a staged sampler returns, over the completions of the last space.
+
+    ``has`` says which finished completions have what is required (None: nothing is).
+    """
     final = spaces[-1]
     stopped = np.zeros(len(final.completions))
     law, before = np.ones(1), None
     for space in spaces:
-        law = law @ extension_matrix(before, space)
-        law = law @ np.linalg.matrix_power(kernel_matrix(space, sampler), sampler.steps)
+        inside = None if has is None else space.inside(has, last=space is final)
+        law = law @ extension_matrix(before, space, inside)
+        law = law @ np.linalg.matrix_power(kernel_matrix(space, sampler, inside=inside), sampler.steps)
         if not sampler.refine_finished:
             for i, x in enumerate(space.traces):
-                if x.finished:
+                if x.finished and (inside is None or inside[i]):
                     stopped[final.index[tuple(x.tokens)]] += law[i]
                     law[i] = 0
         before = space

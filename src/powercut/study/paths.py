@@ -17,27 +17,30 @@ from powercut.engines import sequence
 from powercut.engines.protocol import KeepGoing, Request
 from powercut.engines.table import TableEngine
 from powercut.study.exact import EOS, NextTokenProbs
+from powercut.text import LocalText
 from powercut.trace import FloatArray, IntArray, Trace
 
 T = TypeVar("T")
 
 
 def every_path(
-    probs: NextTokenProbs, run: Callable[[TableEngine, np.random.Generator], Awaitable[T]]
+    probs: NextTokenProbs,
+    run: Callable[[TableEngine, np.random.Generator], Awaitable[T]],
+    text: LocalText | None = None,
 ) -> list[tuple[float, T]]:
     """(probability, result) of each path of ``run(engine, rng)``, where the engine's model is ``probs``."""
-    return asyncio.run(_walk(probs, run))
+    return asyncio.run(_walk(probs, run, text))
 
 
 async def _walk(
-    probs: NextTokenProbs, run: Callable[[TableEngine, np.random.Generator], Awaitable[T]]
+    probs: NextTokenProbs, run: Callable[[TableEngine, np.random.Generator], Awaitable[T]], text: LocalText | None
 ) -> list[tuple[float, T]]:
     paths: list[tuple[float, T]] = []
     forced: tuple[int, ...] | None = ()
     while forced is not None:
         choices = _Choices(forced)
         rng: Any = ChosenGenerator(choices)  # as much of a numpy Generator as samplers use
-        result = await run(_ChosenEngine(probs, choices), rng)
+        result = await run(_ChosenEngine(probs, choices, text), rng)
         paths.append((choices.prob, result))
         forced = choices.following()
     assert abs(math.fsum(prob for prob, _ in paths) - 1) < 1e-12
@@ -73,8 +76,8 @@ class _Choices:
 class _ChosenEngine(TableEngine):
     """A table whose tokens are chosen."""
 
-    def __init__(self, probs: NextTokenProbs, choices: _Choices) -> None:
-        super().__init__(probs, EOS)
+    def __init__(self, probs: NextTokenProbs, choices: _Choices, text: LocalText | None) -> None:
+        super().__init__(probs, EOS, text=text)
         self._choices = choices
 
     async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
@@ -83,7 +86,7 @@ class _ChosenEngine(TableEngine):
         context = tuple(request.context.tolist())
         try:
             while True:
-                tokens, law = self._law(context, request.temperature, request.top_k)
+                tokens, law = self._law(context, request.temperature, request.top_k, work.barred)
                 i = self._choices.choose(np.exp(law.logq[0]))
                 work.take(tokens[i : i + 1], np.stack((law.logp[:, i], law.logq[:, i], law.entropy)))
                 if work.done:

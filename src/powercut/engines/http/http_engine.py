@@ -120,7 +120,9 @@ class HttpEngine:
             if text is not None:
                 engine.text = text
                 engine.stop_tokens |= text.turn_end
-                engine.ends |= text.turn_end
+                if isinstance(text, TokenizerText):
+                    engine.stop_tokens |= text.end
+                engine.ends |= engine.stop_tokens
             return engine
 
         return _run_apart(open_all())
@@ -155,6 +157,11 @@ class HttpEngine:
             textless="stop strings need the model's tokenizer on this machine; give its folder or hub id as tokenizer, "
             "or give stop token ids",
         )
+        if request.min_new_tokens and not self.stop_tokens | request.stop_ids:
+            raise SettingError(
+                "min_new_tokens: it is not known which tokens end a completion on this server; give its model's "
+                "tokenizer, or their ids as stop"
+            )
 
     async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
         """Draw tokens until a stop, ``max_new_tokens``, or ``keep_going`` returning False (see ``Engine.extend``).

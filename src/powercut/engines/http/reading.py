@@ -15,7 +15,7 @@ import numpy as np
 from powercut.engines.http.api import RefusedError, UnavailableError
 from powercut.engines.http.dialects import Chunk, Json
 from powercut.engines.http.pool import Server, look_again
-from powercut.engines.laws import check_rows, draw, top_k_laws
+from powercut.engines.laws import redraw
 from powercut.engines.protocol import Request, Usage
 from powercut.engines.sequence import Sequence
 from powercut.errors import EngineError, one_line
@@ -34,6 +34,7 @@ class Reading:
     def __init__(self, sequence: Sequence, usage: Usage, stop_ids: list[int], ends: set[int]) -> None:
         self._sequence, self._usage, self._stop_ids, self._ends = sequence, usage, stop_ids, ends
         self._next_is_hidden = False  # also when it was another server that hid it: what was drawn is not undone
+        self._replaced = False  # a token of this stream: the rest of it followed another one
         self.heard = 0.0
         self._deadline, self._within = asyncio.timeout(None), 0.0
 
@@ -69,9 +70,10 @@ class Reading:
         server.note_token()
 
     async def _read_stream(self, server: Server) -> None:
-        """Read one stream, to its end or to where a token is hidden."""
+        """Read one stream, to its end, to where a token is hidden or to one that was replaced."""
         sequence, request = self._sequence, self._sequence.rest()
         payload = server.dialect.payload(server.model, request, self._stop_ids)
+        self._replaced = False
         received = prefilled = 0
         held: Chunk | None = None
         end: str | None = None
@@ -93,6 +95,8 @@ class Reading:
                     ready, held = (held, chunk) if server.dialect.end_apart else (chunk, None)
                     if ready is not None and len(ready.tokens) and not sequence.done:
                         self._take(server, ready, stopped=chunk.end == "stop" and not hidden)
+                    if self._replaced:
+                        return
                     if hidden:
                         self._next_is_hidden = True
                         return
@@ -134,7 +138,7 @@ class Reading:
         self._usage.decoded += 1
         noise = np.random.default_rng(np.random.SeedSequence([sequence.request.seed, sequence.count, 1]))
         try:
-            drawn = draw_among(hiding.hidden(event), chunk, request, noise.random())
+            drawn = draw_among(hiding.hidden(event), chunk, request, noise.random(), sequence.barred)
         except (EngineError, KeyError, TypeError, ValueError) as error:
             raise server.wrong(EngineError(f"it hid a token: {error}")) from None
         self._next_is_hidden = False
@@ -144,14 +148,12 @@ class Reading:
     def _take(self, server: Server, chunk: Chunk, *, stopped: bool = False) -> None:
         """Take in tokens and show them; ``stopped``: the server says that the last of them completes a stop."""
         sequence, request = self._sequence, self._sequence.request
-        assert request.top_k is not None
         try:
-            laws = top_k_laws(
-                chunk.tokens, chunk.ids, chunk.logprobs, top_k=request.top_k, temperature=request.temperature
-            )
+            tokens, laws, self._replaced = sequence.read_rows(chunk.tokens, chunk.ids, chunk.logprobs)
         except EngineError as error:
             raise server.wrong(error) from error
-        sequence.take(chunk.tokens, laws, stopped=stopped)
+        stopped = stopped and not self._replaced
+        sequence.take(tokens, laws, stopped=stopped)
         if stopped and sequence.finished and sequence.last_token not in request.stop_ids:
             self._ends.add(sequence.last_token)
         if chunk.repeated and not server.warned:
@@ -166,22 +168,20 @@ class Reading:
             self._usage.reused += max(0, len(request.context) - prefilled)
 
 
-def draw_among(tokens: frozenset[int], chunk: Chunk, request: Request, uniform: float) -> tuple[IntArray, FloatArray]:
+def draw_among(
+    tokens: frozenset[int], chunk: Chunk, request: Request, uniform: float, barred: frozenset[int] = frozenset()
+) -> tuple[IntArray, FloatArray]:
     """One token and its laws ``[3, 1]``, drawn at ``uniform`` in [0, 1) from the proposal, restricted to ``tokens``.
 
-    The first row of ``chunk`` gives the proposal. Raises EngineError if it has none of them.
+    The first row of ``chunk`` gives the proposal, under which ``barred`` tokens are impossible. Raises EngineError if
+    it has none of ``tokens``.
     """
     assert request.top_k is not None
-    ids, logprobs = chunk.ids[:1], chunk.logprobs[:1]
-    check_rows(ids, logprobs, request.top_k)
-    likeliest = ids[0][np.argsort(np.where(ids[0] < 0, np.inf, -logprobs[0]), kind="stable")][: request.top_k]
-    among = likeliest[np.isin(likeliest, list(tokens))]
-    if not len(among):
+    law: dict[str, Any] = {"top_k": request.top_k, "temperature": request.temperature, "barred": barred}
+    drawn = redraw(chunk.ids[:1], chunk.logprobs[:1], uniform, among=tokens, **law)
+    if drawn is None:
         raise EngineError("it is none of the most likely ones that this server hides")
-    rows = np.repeat(ids, len(among), axis=0), np.repeat(logprobs, len(among), axis=0)
-    laws = top_k_laws(among, *rows, top_k=request.top_k, temperature=request.temperature)
-    i = int(draw(laws[1][None], np.array([uniform]))[0])
-    return among[i : i + 1], laws[:, i : i + 1]
+    return drawn
 
 
 def _events(server: Server, payload: Json) -> AsyncGenerator[Any, None]:

@@ -51,6 +51,7 @@ class Member:
         self.noise = np.random.default_rng(sequence.request.seed).random(sequence.request.max_new_tokens)
         self.slot: Any = None
         self.drawn: tuple[IntArray, FloatArray]
+        self.nothing_left = False  # to draw: all that the model may say are stops, and it is too early for one
 
     async def trace(self) -> Trace:
         """What it drew. Raises EngineError when the model fails; cancelling takes it out of the batch."""
@@ -228,6 +229,7 @@ class Batch:
         device = scores.device
         temperature = [m.sequence.request.temperature for m in members]
         noise = [m.noise[m.sequence.count] for m in members]
+        scores = _without_barred(members, scores, ids)
         law = next_token_law(scores.double(), torch.tensor(temperature, dtype=torch.float64, device=device))
         drawn = draw(law.logq, torch.tensor(noise, dtype=torch.float64, device=device))[:, None]
         drawn.clamp_(max=scores.shape[1] - 1)  # NaN rows draw past the end
@@ -241,6 +243,9 @@ class Batch:
         """Show each request its new token, and end those that are done."""
         for member in members:
             if member.left:  # cancelled while it decoded
+                continue
+            if member.nothing_left:
+                self._end(member, member.sequence.nothing_left())
                 continue
             tokens, laws = member.drawn
             if not np.isfinite(laws).all():
@@ -298,6 +303,20 @@ class Batch:
                     self._cache.forget(member.slot)
                 self._cache.close(member.slot, len(member.sequence.request.context), wanted=False)
                 member.slot = None
+
+
+def _without_barred(members: list[Member], scores: torch.Tensor, ids: torch.Tensor | None) -> torch.Tensor:
+    """The scores with -inf for tokens that a request bars; a copy, since the cache remembers what it is given."""
+    rows = [(row, barred) for row, member in enumerate(members) if (barred := member.sequence.barred)]
+    if rows:
+        scores = scores.clone()
+    for row, barred in rows:
+        if ids is None:
+            scores[row, [token for token in barred if token < scores.shape[1]]] = -torch.inf
+        else:
+            scores[row, torch.isin(ids[row], torch.tensor(list(barred), device=ids.device))] = -torch.inf
+        members[row].nothing_left = bool(scores[row].isneginf().all())
+    return scores
 
 
 async def _until_done(task: asyncio.Task[None]) -> None:

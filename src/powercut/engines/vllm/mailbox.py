@@ -21,10 +21,14 @@ Piece = tuple[IntArray, FloatArray]
 
 
 class Ticket:
-    """A sequence that vLLM works on under ``name``, and the ``result`` that its caller awaits in ``loop``."""
+    """A sequence that vLLM works on under ``name``, and the ``result`` that its caller awaits in ``loop``.
+
+    ``replaced``: vLLM ended it with a stop that came too early, in whose place there is another token now.
+    """
 
     def __init__(self, name: str, sequence: Sequence) -> None:
         self.name, self.sequence = name, sequence
+        self.replaced = False
         self.loop = asyncio.get_running_loop()
         self.result: asyncio.Future[Trace] = self.loop.create_future()
 
@@ -39,6 +43,14 @@ class Ticket:
             raise EngineError(f"vLLM ended a request by itself ({ending}), after {sequence.count} of {most} tokens")
         if ending is not None or sequence.finished:
             self.result.set_result(sequence.trace())
+
+    def read(self, output: Any) -> Piece:
+        """The tokens of a RequestOutput where it is too early for a stop, and their laws. Raises EngineError."""
+        try:
+            tokens, laws, self.replaced = self.sequence.read_rows(*_rows(output.outputs[:1]))
+        except Exception as error:
+            raise _worded(error) from error
+        return tokens, laws
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""
@@ -70,11 +82,19 @@ class Mailbox:
     def _drain(self) -> None:
         self._woken = False
         batch = [self._posted.popleft() for _ in range(len(self._posted))]
-        outputs = [(ticket.sequence.request, output) for ticket, output in batch if not _is_error(output)]
+        # All at once, but for those whose law depends on how far they have come.
+        alone = [_is_error(output) or ticket.sequence.early > 0 for ticket, output in batch]
+        outputs = [
+            (ticket.sequence.request, output)
+            for (ticket, output), by_itself in zip(batch, alone, strict=True)
+            if not by_itself
+        ]
         pieces = iter(laws_of(outputs))
-        for ticket, output in batch:
-            piece = output if _is_error(output) else next(pieces)
+        for (ticket, output), by_itself in zip(batch, alone, strict=True):
+            piece = output if by_itself else next(pieces)
             try:
+                if by_itself and not _is_error(output) and not ticket.result.done():
+                    piece = ticket.read(output)
                 if isinstance(piece, BaseException):
                     raise piece
                 was_wanted = ticket.sequence.wanted

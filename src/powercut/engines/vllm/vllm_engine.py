@@ -129,19 +129,23 @@ class VllmEngine:
         if not self._shut_down.alive:
             raise EngineError("this vllm engine is closed: load it again")
         sequence = Sequence(request, keep_going, self.stop_tokens, self._decode_now)
-        ticket = Ticket(f"powercut-{next(self._ids)}", sequence)
+        loop = asyncio.get_running_loop()
         with self._lock:
             rank = self._rank_of(request.chain)
             self._active[rank] += 1
-            mailbox = self._mailboxes.get(ticket.loop)
+            mailbox = self._mailboxes.get(loop)
             if mailbox is None:
-                mailbox = self._mailboxes[ticket.loop] = Mailbox(self._abort)
+                mailbox = self._mailboxes[loop] = Mailbox(self._abort)
         try:
-            stream = self._background.submit(self._stream(ticket, rank, mailbox))
-            try:
-                return await ticket.result
-            finally:
-                stream.cancel()  # where it has not ended, vLLM drops the request
+            while True:
+                ticket = Ticket(f"powercut-{next(self._ids)}", sequence)
+                stream = self._background.submit(self._stream(ticket, rank, mailbox))
+                try:
+                    trace = await ticket.result
+                finally:
+                    stream.cancel()  # where it has not ended, vLLM drops the request
+                if sequence.done or not ticket.replaced:
+                    return trace
         finally:
             with self._lock:
                 self._active[rank] -= 1
@@ -162,16 +166,16 @@ class VllmEngine:
 
     async def _stream(self, ticket: Ticket, rank: int, mailbox: Mailbox) -> None:
         """Send on what vLLM streams, and count it. Runs in vLLM's event loop."""
-        request, started = ticket.sequence.request, False
+        request, started = ticket.sequence.rest(), False
         pinned = {"data_parallel_rank": rank} if self.capacity.ranks > 1 else {}
         try:
             params = sampling_params(request, self.stop_tokens)
             async for output in self._llm.generate(_prompt(request), params, ticket.name, **pinned):
                 if not started:
-                    started, context = True, len(request.context)
-                    ticket.sequence.prefilled = context - (output.num_cached_tokens or 0)
-                    self.usage.prefilled += ticket.sequence.prefilled
-                    self.usage.reused += context - ticket.sequence.prefilled
+                    started, cached = True, output.num_cached_tokens or 0
+                    ticket.sequence.prefilled += len(request.context) - cached
+                    self.usage.prefilled += len(request.context) - cached
+                    self.usage.reused += cached
                 self.usage.decoded += len(output.outputs[0].token_ids)
                 mailbox.post(ticket, output)
         except asyncio.CancelledError:
