@@ -95,7 +95,7 @@ def distance(a, b):
         {"candidates": 3, "keep": 5, "rollouts": 2, "top_k": 2},
         {"candidates": 3, "keep": 1},
         {"candidates": 1, "keep": 8},
-        {"candidates": 3, "keep": 3, "rollouts": 2, "length_bonus": 0.8},
+        {"candidates": 3, "keep": 3, "rollouts": 2, "length_bonus": -0.8},
     ],
     ids=["one-rollout", "rollouts", "most-likely", "fewer-than-keep", "keep-1", "one-candidate", "bonus"],
 )
