@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from powercut.cli.interrupts import interruptible
 from powercut.cli.options import (
     DEFAULT_SAMPLER,
     TemplateArgFlag,
@@ -110,10 +111,11 @@ def evaluate(
         powercut eval math500 --model Qwen/Qwen2.5-Math-7B --alpha 2 --alpha 4 --beta 1 --beta 4 --out runs/ablation
     """
     try:
-        from powercut.cli.run_cells import Run, fail_if_any_failed
-        from powercut.evals.runs.benchmarks import load_benchmarks
-        from powercut.evals.runs.plan import variants
-        from powercut.evals.sandbox.local_sandbox import LocalSandbox
+        with interruptible():
+            from powercut.cli.run_cells import Run, fail_if_any_failed
+            from powercut.evals.runs.benchmarks import load_benchmarks
+            from powercut.evals.runs.plan import variants
+            from powercut.evals.sandbox.local_sandbox import LocalSandbox
     except ImportError as error:
         raise SettingError(f"powercut eval needs {error.name}: pip install 'powercut[eval]'") from error
     from powercut.cli.eval_progress import show_summary

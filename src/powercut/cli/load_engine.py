@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from powercut.cli.interrupts import interruptible
 from powercut.errors import SettingError, visible
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ def load_engine(
     if engine_name in ("http", "https") and top_k is not None:
         options = {"top_k": top_k, **options}  # tried out now, not in the first completion
     if not console.is_terminal:
-        return powercut.load(model, **options)
-    with console.status("loading the model"):
+        with interruptible():
+            return powercut.load(model, **options)
+    with interruptible(), console.status("loading the model"):
         engine = powercut.load(model, **options)
     console.print(visible(engine.describe()), style="dim", markup=False, soft_wrap=True)
     return engine

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from powercut.cli.interrupts import interruptible
 from powercut.cli.output import say, to_stdout
 from powercut.errors import PowercutError, SettingError
 
@@ -47,7 +48,8 @@ def report(
         if name not in FILES:
             raise SettingError(f"--format must be one of {', '.join(FILES)} (got {name!r})")
     try:
-        from powercut.report.build import build
+        with interruptible():
+            from powercut.report.build import build
     except ImportError as error:
         raise SettingError(f"powercut report needs {error.name}: pip install 'powercut[report]'") from error
 
