@@ -14,6 +14,7 @@ from typing import Any
 from powercut.engines.background import BackgroundLoop
 from powercut.engines.protocol import Request
 from powercut.errors import EngineError, PowercutError, SettingError, did_you_mean, one_line
+from powercut.models.libraries import libraries
 from powercut.models.yarn import yarn_changes
 from powercut.text import TokenizerText
 
@@ -227,7 +228,7 @@ def _find(model: str | None) -> tuple[str, str]:
 def _config(folder: str) -> Any:
     """The model's config as transformers reads it."""
     try:
-        return importlib.import_module("transformers").AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return libraries()[1].AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise EngineError(f"model: {folder}: its config.json cannot be read ({one_line(error)})") from error
 
