@@ -16,7 +16,12 @@ FOLDERS = {
     "http": ("powercut.engines.http",),
     "vllm": ("powercut.engines.vllm",),
     "report": ("powercut.report",),
-    "eval": ("powercut.evals", "powercut.cli.eval_progress", "powercut.integrations.inspect"),
+    "eval": (
+        "powercut.evals",
+        "powercut.cli.eval_progress",
+        "powercut.cli.run_cells",
+        "powercut.integrations.inspect",
+    ),
     "lm-eval": ("powercut.integrations.lm_eval",),
 }
 """Whose modules each extra is for. What is in none of them runs with the core's dependencies alone."""

@@ -38,7 +38,7 @@ class Ticket:
             return
         sequence = self.sequence
         sequence.take(*piece)  # vLLM is not told of stop strings, and may be some tokens past one
-        if ending is not None and not sequence.done:
+        if ending is not None and not sequence.done and not self.replaced:
             most = sequence.request.max_new_tokens
             raise EngineError(f"vLLM ended a request by itself ({ending}), after {sequence.count} of {most} tokens")
         if ending is not None or sequence.finished:
