@@ -138,11 +138,10 @@ def test_completions_have_the_restricted_law(sampler):
 def test_particles_weigh_what_they_should(settings):
     """E[Z-hat 1{X = x}] = p(x)^alpha e^(b n) where x has what is required, and 0 elsewhere; so E[Z-hat] = Z."""
     cls, *_ = settings.values()
-    sampler = cls(block_size=1, require="b", **{k: v for k, v in settings.items() if k != "cls"})
-    probs = random_table(1, 3 if sampler.max_new_tokens == 2 else 2)
-    pattern = "b" if sampler.max_new_tokens == 2 else "^aa?$"
-    sampler = pc.samplers.sampler.replace(sampler, require=pattern)
-    (space,) = [enumerate_completions(probs, PROMPT, sampler.max_new_tokens, 1.0)]
+    vocab, pattern = (3, "b") if settings["max_new_tokens"] == 2 else (2, "^aa?$")
+    sampler = cls(block_size=1, require=pattern, **{k: v for k, v in settings.items() if k != "cls"})
+    probs = random_table(1, vocab)
+    space = enumerate_completions(probs, PROMPT, sampler.max_new_tokens, 1.0)
     weighed, lost = np.zeros(len(space.completions)), 0.0
     for prob, c in every_path(probs, lambda engine, rng: sampler(engine, np.array(PROMPT), rng), TEXT):
         weighed[space.index[tuple(c.tokens.tolist())]] += prob * np.exp(c.stats.log_z)

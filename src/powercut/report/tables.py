@@ -86,6 +86,7 @@ COLUMNS = (
     _mean("decoded tokens", "tokens_decoded", -1),
     _mean("seconds", "seconds", -1),
     _mean("finished, %", "finished", 1, percent),
+    _mean("with what is required, %", "satisfied", 1, percent),
     Column("log Z", lambda entry: entry.means["log_z"], lambda entry: number(entry.means["log_z"])),
     Column("errors", lambda entry: entry.errors, lambda entry: f"{entry.errors:,}"),
     Column("n", lambda entry: entry.completions, lambda entry: f"{entry.problems:,}×{_draws(entry)}"),
