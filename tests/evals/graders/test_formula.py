@@ -5,6 +5,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import sympy
 
 from powercut.evals.graders import formula as maths
 from powercut.evals.graders.equal import equal
@@ -260,3 +261,17 @@ def test_our_gsm8k_and_arithmetic_need_no_such_process(tmp_path):
     file.write_text(json.dumps([{"question": "?", "answer": "so\n#### 1,000"}]))
     [problem] = TASKS["gsm8k"].problems(data=file)
     assert TASKS["gsm8k"].grade(problem, "It is 1000.").correct
+
+
+def test_a_failure_that_is_not_sympy_s_is_raised(monkeypatch):
+    """A defect of the grader is an error of the run, to be tried again, and no wrong answer."""
+    monkeypatch.setattr(maths, "equal", lambda reference, answer: [][0])
+    with pytest.raises(IndexError):
+        maths.compared("5", "6")
+
+
+def test_a_failure_of_sympy_is_a_wrong_answer(monkeypatch):
+    monkeypatch.setattr(maths, "equal", lambda reference, answer: bool(sympy.Symbol("x") > 1))
+    assert maths.compared("5", "6") == "the answer cannot be compared: TypeError"
+    monkeypatch.setattr(maths, "equal", lambda reference, answer: maths.equal(reference, answer))
+    assert maths.compared("5", "6") == "the answer cannot be compared: RecursionError"

@@ -129,3 +129,44 @@ def test_no_text_takes_long(text):
     assert not grade_number(Problem("p", "?", "14"), text).correct
     assert not grade_choice(CHOICES, text).correct
     assert not grade_math(Problem("p", "?", "14"), text).correct
+
+
+TOKENS = (
+    *(
+        " ",
+        "*",
+        "$ ",
+        r"\text{ }",
+        "(",
+        "{",
+        ",",
+        "and ",
+        "1 ",
+        "1/",
+        "111,",
+        "- ",
+        "x=",
+        r"\quad ",
+        r"\frac{1}",
+        "A, ",
+    ),
+    *("is ", "the ", "1. ", r"\boxed{1},", "Answer: ", "#### ", "½", "\u2009", r"\times 10^", "not ", "because "),
+)
+STATING = (("The answer is 5", "x"), ("Answer: ", "5 y"), (r"\boxed{5", "x}"), ("Final answer: C", " (C)"))
+
+
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize("token", TOKENS)
+def test_no_statement_takes_long(token, monkeypatch):
+    """2,000 characters in a statement take milliseconds; a rule that is cubic in them would take minutes."""
+    monkeypatch.setattr(formula, "compare", lambda reference, answer: False)
+    for before, behind in (
+        ("The answer is 5", "x"),
+        ("Answer: ", "5 y"),
+        (r"\boxed{5", "x}"),
+        ("Final answer: C", " (C)"),
+    ):
+        text = before + token * (1900 // len(token)) + behind
+        assert not grade_number(Problem("p", "?", "14"), text).correct
+        assert grade_choice(CHOICES, text) is not None
+        assert not grade_math(Problem("p", "?", "14"), text).correct

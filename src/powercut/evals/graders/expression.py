@@ -53,7 +53,7 @@ def parse(latex: str) -> Any:
             normalization_config=None,
             conversion_config=ConversionConfig(lowercase_symbols=False, interpret_as_mixed_fractions=False),
         )
-    except ImportError:
+    except (ImportError, MemoryError, RecursionError):
         raise
     except Exception as error:  # its grammar raises nothing more precise
         raise Unreadable(f"not a formula: {latex}") from error

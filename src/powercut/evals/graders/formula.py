@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import logging
 import re
+import traceback
 
 from powercut.errors import SettingError
 from powercut.evals.data import INSTALL
@@ -27,6 +28,8 @@ MEMORY = 2 << 30
 
 LONGEST = 2000
 """Characters of an answer; no reference has a tenth of them."""
+
+_LIBRARIES = ("sympy", "mpmath", "latex2sympy2_extended", "antlr4")
 
 _FILLER = re.compile(
     r"(?:(?:the|an?|about|around|approximately|approx\.?|roughly|exactly|simply|just|only|equal to|therefore|thus|so"
@@ -130,12 +133,21 @@ def _prepare() -> None:
 
 
 def compared(reference: str, answer: str) -> bool | str:
-    """``equal``; what its parser and sympy raise on a text is the text's fault, and the reason given."""
+    """``equal``; or the reason where the text is no formula, or one on which sympy or its parser fails.
+
+    Any other failure is not the text's and is raised.
+    """
     try:
         return equal(reference, answer)
-    except ImportError:
-        raise
     except Unreadable:
         return "the answer is no formula that can be compared"
     except Exception as error:
+        if not (isinstance(error, MemoryError | RecursionError) or _raised_in(error) in _LIBRARIES):
+            raise
         return f"the answer cannot be compared: {type(error).__name__}"
+
+
+def _raised_in(error: BaseException) -> str:
+    """The package in which an exception was raised."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
