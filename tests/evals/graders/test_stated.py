@@ -132,25 +132,21 @@ def test_no_text_takes_long(text):
 
 
 TOKENS = (
+    *(" ", "*", "$ ", r"\text{ }", "(", "{", ",", "and ", "1 ", "1/", "111,", "- ", "x=", r"\quad ", r"\frac{1}"),
     *(
-        " ",
-        "*",
-        "$ ",
-        r"\text{ }",
-        "(",
-        "{",
-        ",",
-        "and ",
-        "1 ",
-        "1/",
-        "111,",
-        "- ",
-        "x=",
-        r"\quad ",
-        r"\frac{1}",
         "A, ",
+        "is ",
+        "the ",
+        "1. ",
+        r"\boxed{1},",
+        "Answer: ",
+        "#### ",
+        "½",
+        "\u2009",
+        r"\times 10^",
+        "not ",
+        "because ",
     ),
-    *("is ", "the ", "1. ", r"\boxed{1},", "Answer: ", "#### ", "½", "\u2009", r"\times 10^", "not ", "because "),
 )
 STATING = (("The answer is 5", "x"), ("Answer: ", "5 y"), (r"\boxed{5", "x}"), ("Final answer: C", " (C)"))
 

@@ -11,7 +11,8 @@ problem ("Question: ..."), if an answer is stated before it. There, the stronges
 6. what "is the answer" or "is correct" follows, the last first.
 
 Each grader takes the first of these in which it finds an answer of its kind, and says itself what it takes where there
-is none. What is empty, or says "your answer here" or "not ...", states nothing. One pass each, whatever the text.
+is none. What is empty, or says "your answer here" or "not ...", states nothing. Behind a plain "Answer:" a whole
+solution may begin: graders take only what is short there, or a formula. One pass each, whatever the text.
 """
 
 from __future__ import annotations
