@@ -146,6 +146,20 @@ e^2 | \boxed{\mathrm{e}^2}
 (-\infty, 2) \cup (3, \infty) | \boxed{(-\infty,2)\cup(3,\infty)}
 (-\infty, 2) \cup (3, \infty) | \boxed{x \in (3,\infty) \cup (-\infty, 2)}
 x \in [-2,7] | \boxed{-2 \leqslant x \leqslant 7}
+\frac{\sqrt{2}}{2} | \boxed{\sin 45^\circ}
+-\frac{1}{2} | \boxed{\cos 120^{\circ}}
+f^{-1}(x) = x+1 | \boxed{x+1}
+a_n = 2n | \boxed{2n}
+2n | \boxed{a_n = 2n}
+\theta = \frac{\pi}{4} | \boxed{\frac{\pi}{4}}
+\frac{\pi}{4} | \boxed{\theta = \pi/4}
+(0,9) \cup (9,36) | \boxed{(0,36) \setminus \{9\}}
+(0,9) \cup (9,36) | \boxed{0<x<9 \text{ or } 9<x<36}
+\{1\pm\sqrt{5},-2\} | \boxed{-2, 1+\sqrt{5}, 1-\sqrt{5}}
+x^5 - x^4 + x^3 - x^2 + x - 1 | \boxed{(x-1)(x^4+x^2+1)}
+\sqrt[3]{4} | \boxed{2^{2/3}}
+137 \frac{1}{2} | \boxed{\frac{275}{2}}
+(6,31,-1) | \boxed{(a,b,c) = (6,31,-1)}
 """
 """All of them state the reference."""
 
@@ -253,5 +267,9 @@ f'(x) | \boxed{f(x)}
 0 | \boxed{0x}
 0 | \boxed{1/0}
 \infty | \boxed{-\infty}
+a_n = 2n | \boxed{b_n = 2n}
+f^{-1}(x) = x+1 | \boxed{f(x) = x+1}
+\frac{\sqrt{2}}{2} | \boxed{\sin 45}
+(0,9) \cup (9,36) | \boxed{(0,36)}
 """
 """None of them states the reference."""

@@ -18,6 +18,8 @@ _UNIT = re.compile(
 )
 _NO_UNIT = re.compile(r"\b(?:or|and|not|if|when|where|for|to|than|less|more|mod|is|are|no)\b", re.IGNORECASE)
 _CURRENCY = re.compile(r"(-?)\s*(?:\\(\$|euro|pound)|(?:\\text\{\s*)?(?:Rs\.?|USD|US\\\$)\s*\}?)\s*(?=[-\d\\(.])")
+_ANGLES = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_DEGREES = re.compile(r"(\d+)\s*\\text\{degrees\}")
 _SAME_UNIT = {
     "inche": "in",
     "inch": "in",
@@ -70,6 +72,8 @@ def same_quantities(reference: str, answer: str) -> bool:
 
 def _unit(latex: str) -> tuple[str, str]:
     """A quantity's number and its unit, "" without one."""
+    if _ANGLES.search(latex):
+        latex = _DEGREES.sub(r"(\\frac{\1\\pi}{180})", latex)
     if currency := _CURRENCY.match(latex):
         core, unit = _unit(currency[1] + latex[currency.end() :])
         return core, unit or {"euro": "€", "pound": "£"}.get(currency[2], "$")

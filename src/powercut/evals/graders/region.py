@@ -12,7 +12,7 @@ ORDERS = (r"\le", r"\ge", r"\ne", "<", ">")
 SETS = (r"\cup", r"\cap", r"\setminus", r"\backslash")
 """Marks of a formula that is a set of real numbers."""
 
-NAME = r"\\?[A-Za-z]+(?:_\{[^{}]*\})?(?:\s*\([^()]*\))?"
+NAME = r"\\?[A-Za-z]+(?:_\{[^{}]*\}|_[A-Za-z])?(?:\^\{-1\})?(?:\s*\([^()]*\))?"
 MEMBER = re.compile(rf"(?:{NAME})\s*\\in(?![a-z])\s*")
 
 
