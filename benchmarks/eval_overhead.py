@@ -1,10 +1,11 @@
 """What powercut eval costs beside the sampling itself: CPU time of harness and provider for each completion.
 
-    python benchmarks/eval_overhead.py [--completions 256] [--tokens 128]
+    python benchmarks/eval_overhead.py [--completions 256] [--tokens 16]
 
 64 Entropy-Cut chains at once on the table engine, whose cost is subtracted: chains of the same kind run through
 powercut.sample and through the harness, with all it does: Inspect's tasks, scorers and logs, grading, every line synced
-to the disk. Each with two numbers of completions, so that the start of a run is told apart.
+to the disk. Each with two numbers of completions, so that the start of a run is told apart. The chains are short: what
+is measured depends on their number alone, and would be lost in the noise of what sampling takes.
 
 CPU time of this process is compared, not wall time: a model decodes elsewhere (on a GPU, or in another process), and
 while it does the harness waits. The share of the wall time of a real engine is then at most
@@ -95,10 +96,10 @@ def main():
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--completions", type=int, default=256)
-    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    sampler = pc.EntropyCut(max_new_tokens=args.tokens, blocks=8, steps=5)
+    sampler = pc.EntropyCut(max_new_tokens=args.tokens, blocks=2, steps=2)
     few, many = CHAINS, CHAINS + args.completions
     harness(4, sampler)  # imports
     costs = []

@@ -41,6 +41,9 @@ Watch = Callable[[Cell, Result | None], None]
 _TASKS_AT_ONCE = 2
 """While the last completions of a cell end, the first of the next begin: the engine stays full."""
 
+_LOGGED_AT_ONCE = 200
+"""Samples that Inspect adds to its log at a time: each time costs. The results are in the folder before that."""
+
 
 class Harness:
     """Runs the cells of one model into a run folder. ``files`` are the cells' folders, which know what is done.
@@ -114,6 +117,8 @@ class Harness:
                 log_realtime=False,
                 score_display=False,
                 ctl_server=False,
+                acp_server=False,
+                log_buffer=_LOGGED_AT_ONCE,
                 fail_on_error=False,
                 max_tasks=_TASKS_AT_ONCE,
                 max_samples=2 * connections,  # while some are graded others are sampled
