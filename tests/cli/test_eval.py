@@ -11,6 +11,7 @@ import pytest
 
 import powercut
 from powercut.cli import main
+from powercut.evals.sandbox.isolation import Isolation
 from tests.cli import fake
 
 SHORT = ["--max-new-tokens", "8", "--blocks", "2", "--steps", "2", "--quiet"]
@@ -207,6 +208,50 @@ def test_bad_input_is_one_line_and_exit_code_2_before_a_model_is_loaded(
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert part in err
+    assert not (tmp_path / "run").exists()
+
+
+CODE = {
+    "task_id": "own/0",
+    "prompt": "def first(xs):\n",
+    "canonical_solution": "    return xs[0]\n",
+    "test": "def check(candidate):\n    assert candidate([3]) == 3\n",
+    "entry_point": "first",
+}
+
+
+@pytest.fixture
+def code_command(tmp_path):
+    (tmp_path / "own.json").write_text(json.dumps([CODE]))
+    data = ["--data", str(tmp_path / "own.json"), "--out", str(tmp_path / "run")]
+    return ["humaneval", "--sampler", "standard", *SHORT[:2], *data, "--allow-unsafe-local"]
+
+
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_a_completion_that_ends_what_runs_it_is_wrong_and_ends_no_run(
+    engine, capsys, tmp_path, monkeypatch, code_command, namespaces
+):
+    if not namespaces:
+        monkeypatch.setattr("powercut.evals.sandbox.local_sandbox.isolation", Isolation)
+    code, _, err = run(capsys, *code_command)
+    assert code == 0
+    assert "note: code that the model writes runs on this machine: at most 10 s, 1024 MB" in err
+    [results] = tmp_path.glob("run/cells/*/results.jsonl")
+    row = json.loads(results.read_text())
+    kill = "    import os, signal\n    os.kill(os.getppid(), signal.SIGKILL)\n"
+    for text, correct in [(kill, False), (CODE["canonical_solution"], True)]:
+        results.write_text(json.dumps({**row, "text": text}) + "\n")
+        assert run(capsys, *code_command, "--regrade")[0] == 0
+        assert json.loads(results.read_text().splitlines()[-1])["correct"] is correct
+
+
+def test_a_sandbox_that_cannot_start_is_one_line_before_a_model_is_loaded(
+    no_engine, capsys, tmp_path, monkeypatch, code_command
+):
+    monkeypatch.setattr("powercut.evals.sandbox.local_sandbox.isolation", lambda: Isolation(("false",)))
+    code, text, err = run(capsys, *code_command)
+    assert (code, text) == (2, "")
+    assert err == "error: no program can be started here: exit status 1\n"
     assert not (tmp_path / "run").exists()
 
 

@@ -49,11 +49,11 @@ class Run:
     def __call__(self) -> dict[Cell, list[Result]]:
         """Run what is missing; returns what is in the folder then. Ctrl-C ends with exit code 130, and keeps it."""
         results: dict[Cell, list[Result]] = {}
+        if self.local is not None and any(bench.execute is not None for bench in self.chosen):
+            say(f"note: {self.local.describe()}")
         with RunFolder(self.out) as folder:
             facts = provenance(["powercut", *sys.argv[1:]])
             folder.record(facts)
-            if self.local is not None and any(bench.execute is not None for bench in self.chosen):
-                say(f"note: {self.local.describe()}")
             try:
                 for name in dict.fromkeys(self.models):
                     facts = self._run_model(name, folder, facts, results)
