@@ -21,6 +21,14 @@ from powercut.evals.sandbox.usage import Limits
 BOX = LocalSandbox()
 
 
+def unconfined():
+    """The sandbox's own program where the system has neither Landlock nor seccomp."""
+    text = bundle(confine, supervisor, call="begin()")
+    without = text.replace(r"        confine(folder)\n", "")
+    assert without != text
+    return without
+
+
 def holds(shut_in, *names):
     """Whether the sandbox says that it keeps programs from something here."""
     return not {_REACHES[name] for name in names} & set(BOX.reaches())
@@ -88,9 +96,7 @@ except OSError: pass
 
 def test_what_holds_nothing_back_says_so(monkeypatch):
     """Were there neither namespaces nor Landlock nor seccomp, every one of these could be had."""
-    open_text = bundle(confine, supervisor, call="begin()").replace(r"        confine(folder)\n", "")
-    assert open_text != bundle(confine, supervisor, call="begin()")
-    monkeypatch.setattr(local_sandbox, "_program", lambda: open_text)
+    monkeypatch.setattr(local_sandbox, "_program", unconfined)
     monkeypatch.setattr(local_sandbox, "isolation", Isolation)
     told = BOX.describe()
     expected = {name: what for name, what in _REACHES.items() if name != "stay"}
@@ -98,14 +104,17 @@ def test_what_holds_nothing_back_says_so(monkeypatch):
     assert all(what in told for what in expected.values())
 
 
+@pytest.mark.parametrize("confined", [True, False])
 @pytest.mark.usefixtures("shut_in")
-def test_what_is_left_running_is_found():
+def test_what_is_left_running_is_found(confined, monkeypatch):
     """Even what left the program's session, closed its files and lost its parent."""
+    if not confined:
+        monkeypatch.setattr(local_sandbox, "_program", unconfined)
     marker = f"powercut-test-{time.monotonic_ns()}"
     escape = f"""
-import os, sys, time
+import contextlib, os, sys, time
 if os.fork() == 0:
-    os.setsid()
+    with contextlib.suppress(OSError): os.setsid()
     if os.fork() == 0:
         for fd in range(3): os.close(fd)
         os.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(100)', '{marker}'])
@@ -119,9 +128,9 @@ time.sleep({{}})
 
 
 BEATS = """
-import os, sys, time
-if os.fork() == 0:  # one in its session, one that left it
-    os.setsid()
+import contextlib, os, sys, time
+if os.fork() == 0:  # one in its session, one that left it, where it can
+    with contextlib.suppress(OSError): os.setsid()
 while True:
     open(f"beat-{os.getpid()}", "w").close()
     time.sleep(0.02)

@@ -13,8 +13,8 @@ _NOBODY = 65534
 _SET_DUMPABLE, _SUBREAPER, _NO_NEW_PRIVILEGES, _DROP_CAPABILITY = 4, 36, 38, 24
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_FOLDER = 1, 2, 4, 8
-_SOCKET = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
-"""How the system calls an architecture, and its number of the call."""
+_REFUSED = {"x86_64": (0xC000003E, (41, 109, 112)), "aarch64": (0xC00000B7, (198, 154, 157))}
+"""How the system calls an architecture, and its numbers of socket, setpgid and setsid."""
 _SET_SECCOMP, _ALLOW, _REFUSE = 22, 0x7FFF0000, 0x00050001
 _OTHER_CALLS = 0x40000000
 """Where the numbers of x32 begin, a second set for the same calls."""
@@ -32,8 +32,8 @@ def confine(folder: str) -> None:
     """Leave this process and its children a folder to write to, Python's and the system's own files to read, no more.
 
     By Linux's Landlock: files, and signals to and the memory of processes outside, each from the version on that has
-    it; by seccomp, on x86-64 and ARM: sockets of any kind. Root becomes nobody where nobody can read Python.
-    Capabilities are dropped, and cannot be had again.
+    it; by seccomp, on x86-64 and ARM: sockets of any kind, and leaving the group of processes. Root becomes nobody
+    where nobody can read Python. Capabilities are dropped, and cannot be had again.
     """
     if sys.platform != "linux":
         return
@@ -43,7 +43,7 @@ def confine(folder: str) -> None:
         _call("prctl", _DROP_CAPABILITY, capability, 0, 0, 0)
     _call("capset", struct.pack("=Ii", 0x20080522, 0), bytes(24))
     _landlock(folder)
-    _no_sockets()
+    _refuse()
 
 
 def keep_from_others() -> None:
@@ -96,24 +96,27 @@ def _landlock(folder: str) -> None:
     os.close(ruleset)
 
 
-def _no_sockets() -> None:
-    """Refuse to make sockets: Landlock knows neither UDP nor those that are files. Pairs of them are allowed."""
-    if os.uname().machine not in _SOCKET:
+def _refuse() -> None:
+    """Refuse to make sockets, as Landlock knows neither UDP nor those that are files; pairs of them are allowed.
+
+    And to leave the group of processes, which is ended as one.
+    """
+    if os.uname().machine not in _REFUSED:
         return
-    architecture, socket = _SOCKET[os.uname().machine]
+    import ctypes
+
+    architecture, calls = _REFUSED[os.uname().machine]
     load, jump_if_equal, jump_if_above, give = 0x20, 0x15, 0x35, 0x06
+    last = len(calls) + 6  # where it is refused; jumps count from the next line
     program = [
         (load, 0, 0, 4),
-        (jump_if_equal, 0, 5, architecture),
+        (jump_if_equal, 0, last - 2, architecture),
         (load, 0, 0, 0),
-        (jump_if_above, 3, 0, _OTHER_CALLS),
-        (jump_if_equal, 2, 0, socket),
-        (jump_if_equal, 1, 0, _IO_URING),
+        (jump_if_above, last - 4, 0, _OTHER_CALLS),
+        *((jump_if_equal, last - 5 - at, 0, call) for at, call in enumerate((*calls, _IO_URING))),
         (give, 0, 0, _ALLOW),
         (give, 0, 0, _REFUSE),
     ]
-    import ctypes
-
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in program))
     _call("prctl", _SET_SECCOMP, 2, struct.pack("HP", len(program), ctypes.addressof(code)), 0, 0)
 

@@ -68,14 +68,13 @@ class Janitor:
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process that leads a session and all its descendants, and wait until they are gone.
-
-    A child of this process is left for it to wait for.
-    """
+    """Kill a process that leads a session and all its descendants, and wait until they are gone, or zombies."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGSTOP)  # a tree that grows cannot be listed
     killed: set[psutil.Process] = set()
-    while fresh := set(tree(pid)[1:]) - killed:
+    root = tree(pid)[:1]
+    deadline = time.monotonic() + _LAST_WAIT
+    while (fresh := set(tree(pid)[1:]) - killed) and time.monotonic() < deadline:
         for process in fresh:
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -84,8 +83,7 @@ def kill_tree(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + _LAST_WAIT
-    while any(_runs(process) for process in killed) and time.monotonic() < deadline:
+    while any(_runs(process) for process in [*root, *killed]) and time.monotonic() < deadline:
         time.sleep(0.005)
 
 
