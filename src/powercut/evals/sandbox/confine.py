@@ -32,8 +32,8 @@ def confine(folder: str) -> None:
     """Leave this process and its children a folder to write to, Python's and the system's own files to read, no more.
 
     By Linux's Landlock: files, and signals to and the memory of processes outside, each from the version on that has
-    it; by seccomp, on x86-64 and ARM: sockets of any kind, and leaving the group of processes. Root becomes nobody
-    where nobody can read Python. Capabilities are dropped, and cannot be had again.
+    it; by seccomp, on x86-64 and ARM: sockets of any kind, and leaving the group of processes. Root becomes the
+    user nobody, if that user can read Python. Capabilities are dropped, and cannot be had again.
     """
     if sys.platform != "linux":
         return
