@@ -1,11 +1,13 @@
 """``powercut sample`` and ``powercut eval`` with a model behind a server."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 
 from powercut.cli import main
+from powercut.cli.app import _notes
 from tests.engines.fake_server import FakeServer
 from tests.tiny import tiny_tokenizer
 
@@ -67,3 +69,11 @@ def test_they_are_for_servers_only(command, flag, value, tmp_path, capsys):
 def test_an_address_without_a_scheme(capsys):
     assert main(["sample", "hi", "--model", "localhost:8000"]) == 2
     assert "http://localhost:8000" in capsys.readouterr().err
+
+
+def test_a_connection_given_up_before_its_first_step_is_no_note(capsys):
+    """anyio lets Python warn of it, at whatever time: what the user is told of stays readable."""
+    with _notes():
+        warnings.warn("coroutine 'connect_tcp.<locals>.try_connect' was never awaited", RuntimeWarning, stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert capsys.readouterr().err == "note: something else\n"

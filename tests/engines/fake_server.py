@@ -219,8 +219,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(200, {"object": "list", "data": [{**card, "max_model_len": self.fake.max_model_len}]})
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        fake = self.fake
+        data, fake = self.rfile.read(length := int(self.headers["Content-Length"])), self.fake
+        if len(data) < length:  # the client went away
+            self.close_connection = True
+            return
+        body = json.loads(data)
         if not self.authorised() or self.answered(body):
             return
         if fake.kind == "llama" and self.path == "/tokenize" and body["content"] == "!":
@@ -235,8 +238,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != PATHS[fake.kind]:
             self.reply(404, {"detail": "Not Found"})
             return
-        if fake.failures:
-            fake.failures -= 1
+        with fake.lock:
+            fails = fake.failures > 0
+            fake.failures -= fails
+        if fails:
             self.refuse(500, fake.failure)
             return
         if body.get("model", fake.model) != fake.model:

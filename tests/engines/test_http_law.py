@@ -99,14 +99,17 @@ def test_where_a_servers_stops_are_not_known_they_cannot_be_barred():
 
 @pytest.mark.parametrize("faulty", [False, True], ids=["sound", "drops"])
 def test_entropy_cut_over_http_has_the_law_of_its_procedure(faulty):
-    """Dropped streams and all: what is drawn after a drop follows the same law."""
+    """Dropped streams and all: what is drawn after a drop follows the same law.
+
+    False-alarm probability: ALARM for the law, and less for the control.
+    """
     probs = random_table(12, 3)
     sampler = pc.EntropyCut(alpha=2, steps=2, blocks=1, max_new_tokens=3, uniform_mix=0.2, top_k=3)
     space = enumerate_completions(probs, (1,), 3, sampler.proposal_temperature, 3)
     with FakeServer(probs, kind="generate") as server:
         engine = load(server, top_k=3, concurrency=8)
-        server.drops = [1, 0, 3, 1, 2] * 100 if faulty else []
-        completions = pc.sample(engine, sampler, [(1,)], n=250, seed=5)
+        server.drops = [1, 0, 3, 1, 2] * 200 if faulty else []
+        completions = pc.sample(engine, sampler, [(1,)], n=500, seed=5)
     counts = count(space, completions)
     assert chi_square_p(counts, procedure_law([space], sampler)) > ALARM
     low = space.power(1.0)

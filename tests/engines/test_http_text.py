@@ -3,6 +3,7 @@
 import asyncio
 import re
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -226,6 +227,26 @@ def test_a_slow_detokenizer_stops_no_other_chain():
         trace, text = asyncio.run(both())
     assert len(trace)
     assert text == tiny_tokenizer().decode([60, 61])
+
+
+def test_no_question_is_left_behind_by_another_that_fails():
+    """A text is asked for with special tokens and without; the second of these is answered after the first failed."""
+    first_failed, answered = threading.Event(), []
+    refusal = b"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n"
+
+    def refuse(path, body):
+        if path != "/tokenize":
+            return None
+        if body["add_special_tokens"]:
+            first_failed.wait(60)
+            time.sleep(0.2)  # in which one that does not wait for this answer goes on
+        answered.append(body["add_special_tokens"])
+        first_failed.set()
+        return refusal
+
+    with FakeServer(text_model, instead=refuse) as server:
+        assert load(server).text is None
+        assert answered == [False, True]
 
 
 def test_a_failing_detokenizer_is_asked_again():

@@ -94,6 +94,8 @@ def _notes() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
+            # anyio's own, of a connection that was given up before its first step: it harms nothing
+            warnings.filterwarnings("ignore", "coroutine 'connect_tcp", RuntimeWarning)
             warnings.showwarning = lambda message, *_, **__: say(f"note: {message}")
             yield
     finally:

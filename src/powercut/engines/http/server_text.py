@@ -117,7 +117,7 @@ class ServerText:
 
 async def tokenize(server: Server, text: str) -> list[int]:
     """The server's ids of raw text, as ``begun_once`` has them."""
-    return begun_once(*await asyncio.gather(_ids(server, text, special=False), _ids(server, text, special=True)))
+    return begun_once(*await _all(_ids(server, text, special=False), _ids(server, text, special=True)))
 
 
 async def tokenize_chat(
@@ -159,6 +159,13 @@ async def _marker_at(server: Server, text: str) -> tuple[str, int] | None:
 async def _detokenize(server: Server, ids: list[int]) -> str:
     body = {"model": server.model, "tokens": ids}
     return await _text(server, "/detokenize", body, "prompt", "content", "text")
+
+
+async def _all(*questions: Awaitable[T]) -> list[T]:
+    """The answers, asked for at once. Raises the first question's error when all are over: none is left behind."""
+    asked = [asyncio.ensure_future(question) for question in questions]
+    await asyncio.gather(*asked, return_exceptions=True)
+    return [question.result() for question in asked]
 
 
 async def _text(server: Server, path: str, body: Any, *keys: str) -> str:
@@ -228,7 +235,7 @@ async def _difference(text: TokenizerText, words: list[str], server: Server) -> 
     if await text.encode(PROBE) != await tokenize(server, PROBE):
         return "the same text has other token ids"
     parts = [" ".join(words[i : i + WORDS_AT_ONCE]) for i in range(0, len(words), WORDS_AT_ONCE)]
-    for part, ids in zip(parts, await asyncio.gather(*(tokenize(server, part) for part in parts)), strict=True):
+    for part, ids in zip(parts, await _all(*(tokenize(server, part) for part in parts)), strict=True):
         if await text.encode(part) != ids:
             return "some words have other token ids"
     if text.has_chat_template and await _lacks_template(server) is None:
