@@ -3,6 +3,7 @@
 import pytest
 
 import powercut as pc
+from powercut.study.exact import EOS
 from tests.checks import random_table
 from tests.engines.fake_server import FakeServer
 from tests.engines.test_contract import *  # noqa: F403
@@ -13,4 +14,4 @@ def engine(request, monkeypatch):
     for name in ("POWERCUT_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     with FakeServer(random_table(1, 6), kind=request.param) as server:
-        yield pc.load(server.url, top_k=4, concurrency=16)
+        yield pc.load(server.url, top_k=4, concurrency=16, stop_tokens=[EOS])
