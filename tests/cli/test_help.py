@@ -21,10 +21,26 @@ def page(capsys, monkeypatch):
     return show
 
 
-@pytest.mark.parametrize("command", [(), ("sample",), ("models",), ("report",)])
+COMMANDS = ["sample", "eval", "models", "report", "reproduce", "verify"]
+
+
+@pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
 def test_every_page_has_an_example(page, command):
     assert re.search(r"(?i)example", page(*command))
     assert " ".join(("powercut", *command)) in page(*command)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_example_is_broken_in_two_at_100_columns(page, monkeypatch, command):
+    """What is copied from there runs."""
+
+    def examples():
+        return [line.rstrip() for line in page(command).splitlines() if line.startswith(f"  powercut {command}")]
+
+    wide = examples()
+    assert wide
+    monkeypatch.setenv("COLUMNS", "100")
+    assert examples() == wide
 
 
 def test_no_arguments_show_the_help(capsys):

@@ -33,7 +33,7 @@ _RUN = "The run"
 def evaluate(
     tasks: Annotated[
         list[str],
-        typer.Argument(metavar="TASK...", help=f"Of {', '.join(TASKS)}.", show_default=False),
+        typer.Argument(metavar="TASK", help=f"Of {', '.join(TASKS)}.", show_default=False),
     ],
     out: Annotated[
         Path, typer.Option(metavar="RUN_DIR", help="The run's folder. What is done there is not done again.")
@@ -106,9 +106,9 @@ def evaluate(
 
     For example:
 
-        powercut eval arithmetic --sampler standard --sampler entropy-cut --seeds 4 --limit 20 --out runs/first
+        powercut eval arithmetic --sampler standard --sampler entropy-cut --limit 20 --out runs/first
 
-        powercut eval math500 --model Qwen/Qwen2.5-Math-7B --alpha 2 --alpha 4 --beta 1 --beta 4 --out runs/ablation
+        powercut eval math500 --model Qwen/Qwen2.5-Math-7B --alpha 2 --alpha 4 --out runs/ablation
     """
     try:
         with interruptible():

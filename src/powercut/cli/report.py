@@ -24,7 +24,7 @@ FILES = {"md": "report.md", "csv": "results.csv", "html": "report.html"}
 
 def report(
     run_dirs: Annotated[
-        list[Path], typer.Argument(metavar="RUN_DIR...", help="Folders that powercut eval wrote.", show_default=False)
+        list[Path], typer.Argument(metavar="RUN_DIR", help="Folders that powercut eval wrote.", show_default=False)
     ],
     out: Annotated[
         Path | None,

@@ -110,7 +110,7 @@ def sample(
 
         powercut sample "What is 7 * 8 + 2?"
 
-        powercut sample --file prompts.jsonl -n 4 --alpha 4 --max-new-tokens 256 --json > completions.jsonl
+        powercut sample --file prompts.jsonl -n 4 --max-new-tokens 256 --json > completions.jsonl
     """
     engine_options, settings = split_flags(flags)
     built = sampler_from_flags(sampler, settings)
