@@ -37,6 +37,7 @@ def test_no_example_is_broken_in_two_at_100_columns(page, monkeypatch, command):
     def examples():
         return [line.rstrip() for line in page(command).splitlines() if line.startswith(f"  powercut {command}")]
 
+    monkeypatch.setenv("COLUMNS", "200")
     wide = examples()
     assert wide
     monkeypatch.setenv("COLUMNS", "100")

@@ -435,7 +435,7 @@ def test_a_json_list_is_read_as_prompts(engine, capsys, tmp_path):
     file = write(tmp_path, '[{"prompt": "a", "id": 1},\n "b",\n {"tokens": [3]}]\n')
     code, out, _ = run(capsys, "--file", file, "--json", *SHORT)
     assert code == 0
-    assert [(r["prompt_index"], r["meta"]) for r in lines(out)] == [(0, {"id": 1}), (1, {}), (2, {})]
+    assert {r["prompt_index"]: r["meta"] for r in lines(out)} == {0: {"id": 1}, 1: {}, 2: {}}  # as they finish
 
 
 @pytest.mark.parametrize(

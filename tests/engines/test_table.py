@@ -40,7 +40,7 @@ def test_probability_vectors_of_any_numbers(given):
         object(),
         [10**400, 0],
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_probability_vector_is_one_line(given):
     with pytest.raises(pc.EngineError, match=r"^next_token_probs\(1, 2, 3\) is not a probability vector: ") as caught:

@@ -55,8 +55,6 @@ def start(tmp_path):
             str(tmp_path / "run"),
             *RUN,
             *SHORT,
-            "--concurrency",
-            "4",
         ]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         running.append(subprocess.Popen(command, cwd=ROOT, **pipes))
