@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import powercut as pc
-from powercut.study.exact import enumerate_completions
+from powercut.study.exact import EOS, enumerate_completions
 from tests.checks import chi_square_p, count
 from tests.engines.test_contract import *  # noqa: F403
 from tests.llama.server import HIDDEN, LlamaServer, write_gguf
@@ -43,7 +43,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def engine(server):
-    return pc.load(server.url, top_k=6)
+    return pc.load(server.url, top_k=6, stop_tokens=[EOS])
 
 
 def test_it_knows_the_server(engine):

@@ -14,7 +14,7 @@ import torch
 
 import powercut as pc
 from powercut.engines.vllm import VllmEngine
-from powercut.study.exact import enumerate_completions
+from powercut.study.exact import EOS, enumerate_completions
 from tests.checks import chi_square_p, count
 from tests.engines.test_contract import *  # noqa: F403
 from tests.tiny import tiny_model
@@ -39,7 +39,7 @@ def served(request, tmp_path_factory):
         return
     url = request.getfixturevalue("server").url
     with spoken_to_by(request.param):
-        engine = pc.load(url, top_k=6, concurrency=64)
+        engine = pc.load(url, top_k=6, concurrency=64, stop_tokens=[EOS])
     assert f"(vLLM {request.param})" in engine.describe()
     yield engine
 
