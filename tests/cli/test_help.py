@@ -1,7 +1,10 @@
 """Flags come from the samplers' dataclasses; every help page has an example."""
 
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -31,17 +34,19 @@ def test_every_page_has_an_example(page, command):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_example_is_broken_in_two_at_100_columns(page, monkeypatch, command):
-    """What is copied from there runs."""
+def test_no_example_is_broken_in_two_at_100_columns(command):
+    """What is copied from there runs. In a process of its own: libraries that others import change how rich draws."""
 
-    def examples():
-        return [line.rstrip() for line in page(command).splitlines() if line.startswith(f"  powercut {command}")]
+    def examples(columns):
+        words = [sys.executable, "-m", "powercut", command, "--help"]
+        shown = subprocess.run(
+            words, env={**os.environ, "COLUMNS": columns}, capture_output=True, text=True, timeout=60
+        )
+        return [line.strip() for line in shown.stdout.splitlines() if line.strip().startswith(f"powercut {command}")]
 
-    monkeypatch.setenv("COLUMNS", "200")
-    wide = examples()
+    wide = examples("200")
     assert wide
-    monkeypatch.setenv("COLUMNS", "100")
-    assert examples() == wide
+    assert examples("100") == wide
 
 
 def test_no_arguments_show_the_help(capsys):
