@@ -29,7 +29,7 @@ def test_a_table_with_one_command(engine, data, capsys, tmp_path):
     code, table, err = run(capsys, *arguments)
     assert code == 0, err
     assert "math500: 1 problems x 2 seeds x 8 samplers, of up to 16 tokens" in err
-    assert "to be decoded: at most" in err
+    assert "tokens if no completion ends early; measuring" in err
     assert "tokens a completion: about" in err
     lines = [line.split("\t") for line in table.splitlines()]
     assert sorted(line[1].split(" ")[0] for line in lines[1:]) == sorted(ARMS)

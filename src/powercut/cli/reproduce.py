@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from powercut.cli.interrupts import interruptible
 from powercut.cli.options import ModelFlag, TemplateArgFlag, check_counts, split_flags, template_args, with_engine_flags
 from powercut.cli.output import say
 from powercut.cli.report import report
 from powercut.errors import SettingError
+from powercut.evals.tasks import TASKS
 from powercut.models.converting import DEFAULT_MODEL
 from powercut.prompt import check_template_args
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from powercut.evals.runs.harness import Harness
     from powercut.evals.runs.plan import Cell
 
-_TASKS = ("math500", "humaneval", "gpqa-diamond", "aime26")
+_TASKS = [name for name, task in TASKS.items() if task.published_seeds is not None]
 _MEASURE = 60.0
 """Seconds for which the engine is measured."""
 
@@ -80,12 +82,13 @@ def reproduce(
         powercut reproduce humaneval --scale 0.02 --seeds 1 --allow-unsafe-local
     """
     try:
-        from powercut.cli.run_cells import Run, fail_if_any_failed
-        from powercut.evals import published
-        from powercut.evals.runs.benchmarks import load_benchmarks
-        from powercut.evals.sandbox.local_sandbox import LocalSandbox
-        from powercut.evals.tasks import TASKS
-        from powercut.report import build  # noqa: F401  # what the end needs is missed at the start
+        with interruptible():
+            from powercut.cli.run_cells import Run, fail_if_any_failed
+            from powercut.evals import published
+            from powercut.evals.runs.benchmarks import load_benchmarks
+            from powercut.evals.runs.plan import folder_name
+            from powercut.evals.sandbox.local_sandbox import LocalSandbox
+            from powercut.report import build  # noqa: F401  # what the end needs is missed at the start
     except ImportError as error:
         raise SettingError(f"powercut reproduce needs {error.name}: pip install 'powercut[eval,report]'") from error
 
@@ -94,17 +97,14 @@ def reproduce(
     check_counts(seeds=seeds)
     published.check_scale(scale)
     local = LocalSandbox() if allow_unsafe_local else None
-    files = [data] if data else []
-    [bench] = load_benchmarks([task], files, None, local)
-    if scale < 1:
-        [bench] = load_benchmarks([task], files, published.scaled(len(bench.problems), scale), local)
+    [bench] = load_benchmarks([task], [data] if data else [], None, local)
+    bench = replace(bench, problems=bench.problems[: published.scaled(len(bench.problems), scale)])
     arms = published.arms(TASKS[task], scale, rule=rule)
-    count = seeds or published.seeds(TASKS[task])
+    count = seeds or TASKS[task].published_seeds or 1
     longest = arms[0].sampler.max_new_tokens
     say(f"{task}: {len(bench.problems)} problems x {count} seeds x {len(arms)} samplers, of up to {longest:,} tokens")
     name = model or DEFAULT_MODEL
-    short = re.sub(r"[^A-Za-z0-9._-]+", "-", name.rstrip("/").rsplit("/", 1)[-1])[:100]
-    folder = out or Path("runs", f"{task}-{short}")
+    folder = out or Path("runs", f"{task}-{folder_name(name)}")
 
     def announce(engine: Engine, harness: Harness) -> bool:
         _announce(engine, harness, longest)
@@ -137,11 +137,19 @@ def _announce(engine: Engine, harness: Harness, longest: int) -> None:
     if not missing:
         say("nothing is left to sample")
         return
-    say(f"to be decoded: at most {_amount(_tokens(missing, longest))} tokens; measuring for {_MEASURE:.0f} s ...")
+    say(f"{_amount(_tokens(missing, longest))} tokens if no completion ends early; measuring for {_MEASURE:.0f} s ...")
     cell = next((cell for cell, _ in missing if cell.sampler == "low-temperature"), missing[0][0])
     style, kind = STYLES[cell.style], cell.bench.task.kind
     prompts = [make_prompt(style, kind, problem) for problem in cell.bench.problems]
-    found = asyncio.run(measure(engine, cell.settings, prompts, chat=kind in style.chat, seconds=_MEASURE))
+    drawing = measure(
+        engine,
+        cell.settings,
+        prompts,
+        chat=kind in style.chat,
+        template_args=cell.template_args,
+        seconds=_MEASURE,
+    )
+    found = asyncio.run(drawing)
     tokens = _tokens(missing, found.length)
     say(
         f"{found.tokens_per_second:,.0f} tokens/s, {found.length:,.0f} tokens a completion: about {_amount(tokens)} "

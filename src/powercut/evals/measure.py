@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from powercut.engines.protocol import Engine
-from powercut.prompt import Prompt
+from powercut.prompt import Prompt, TemplateArgs
 from powercut.run import Failure, astream
 from powercut.samplers import Sampler
 from powercut.trace import Completion
@@ -24,7 +24,13 @@ class Measured:
 
 
 async def measure(
-    engine: Engine, sampler: Sampler, prompts: Sequence[Prompt], *, chat: bool, seconds: float
+    engine: Engine,
+    sampler: Sampler,
+    prompts: Sequence[Prompt],
+    *,
+    chat: bool,
+    template_args: TemplateArgs | None = None,
+    seconds: float,
 ) -> Measured:
     """Draw completions of ``prompts`` for ``seconds`` and measure.
 
@@ -33,7 +39,8 @@ async def measure(
     """
     start, before, ended = time.perf_counter(), engine.usage.decoded, 0
     try:
-        async with asyncio.timeout(seconds), aclosing(astream(engine, sampler, prompts, chat=chat)) as completions:
+        drawn = astream(engine, sampler, prompts, chat=chat, template_args=template_args)
+        async with asyncio.timeout(seconds), aclosing(drawn) as completions:
             async for each in completions:
                 if isinstance(each, Failure):
                     raise each.error

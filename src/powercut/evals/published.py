@@ -9,17 +9,8 @@ from powercut.evals.runs.plan import Variant
 from powercut.evals.tasks.task import Task
 from powercut.samplers import SMC, TMC, BestOfN, EntropyCut, LowTemperature, Sampler, Standard, UniformCut
 
-TASKS = ("math500", "humaneval", "gpqa-diamond", "aime26")
-"""The tasks of its tables."""
-
-STYLE = "paper"
 BLOCKS, STEPS = 16, 10
 LEAST_SCALE = 0.001
-
-
-def seeds(task: Task) -> int:
-    """How many completions each problem has: 8, and for AIME 8 repetitions of 8."""
-    return 64 if task.name == "aime26" else 8
 
 
 def check_scale(scale: float) -> None:
@@ -60,7 +51,7 @@ def arms(task: Task, scale: float = 1.0, **cut: Any) -> list[Variant]:
 def expected_cost(sampler: Sampler, length: float) -> float:
     """Decoded tokens of one completion by one of ``arms``, if completions have ``length`` tokens.
 
-    Early rejection is left out, and cuts count as uniform: what is decoded is less.
+    As if no proposal were rejected early, and cuts were uniform: other cut laws may re-open more of a text, or less.
     """
     match sampler:
         case SMC():

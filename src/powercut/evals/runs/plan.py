@@ -130,9 +130,7 @@ class Cell:
             if (value := getattr(facts, name)) is not None:
                 own[name] = value
         digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
-        model = re.sub(r"[^\w.-]+", "-", self.model.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "model"
-        model = model.encode()[:_LONGEST_MODEL].decode(errors="ignore")
-        return f"{facts.task}--{model}--{facts.sampler}--{digest}"
+        return f"{facts.task}--{folder_name(self.model)}--{facts.sampler}--{digest}"
 
     def problem(self, key: Key) -> Problem:
         """What a completion answers: its problem, with choices in the order of its seed where the style has it so."""
@@ -144,6 +142,12 @@ class Cell:
         for seed in range(self.seeds):
             for problem in self.bench.problems:
                 yield problem.id, seed
+
+
+def folder_name(model: str) -> str:
+    """A model's name as a part of a folder's: its last part, of characters that any file system takes."""
+    name = re.sub(r"[^\w.-]+", "-", model.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "model"
+    return name.encode()[:_LONGEST_MODEL].decode(errors="ignore")
 
 
 def make_cells(

@@ -26,4 +26,5 @@ TASK = Task(
     grade_number,
     check_number,
     max_new_tokens=6144,
+    published_seeds=64,  # 8 repetitions of 8
 )

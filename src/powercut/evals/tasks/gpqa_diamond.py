@@ -48,4 +48,5 @@ TASK = Task(
     grade_choice,
     check_choices,
     max_new_tokens=6144,
+    published_seeds=8,
 )

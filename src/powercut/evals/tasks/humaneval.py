@@ -45,4 +45,5 @@ TASK = Task(
     None,
     check_code,
     alpha=5.0,
+    published_seeds=8,
 )

@@ -33,7 +33,8 @@ class Task:
     ``load`` gives its rows and ``read`` turns a row and an order of its choices into a Problem. ``grade`` is a function
     of problem and text that may block (call it in a thread); it is None for code, which ``score`` has executed.
     ``check`` says what the grader cannot use in a problem (None: nothing). ``max_new_tokens`` and ``alpha`` are those
-    of arXiv 2605.30327 where it has the task.
+    of arXiv 2605.30327 where it has the task, and ``published_seeds`` counts the completions of each problem there;
+    None: its tables do not have it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Task:
     check: Callable[[Problem], str | None] = lambda problem: None
     max_new_tokens: int = 3072
     alpha: float = 4.0
+    published_seeds: int | None = None
 
     @property
     def runs_code(self) -> bool:
