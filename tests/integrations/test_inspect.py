@@ -24,25 +24,14 @@ import powercut as pc
 import powercut.integrations.inspect
 from powercut.errors import EngineError, SettingError
 from tests.cli.fake import FakeEngine, LetterText
+from tests.integrations.chat import ChatEngine
 
 SHORT = {"max_new_tokens": 6, "blocks": 2, "steps": 3}
 TASK = Task(dataset=MemoryDataset([Sample(input="abc", target="a"), Sample(input="cd", target="b")]), scorer=includes())
 
 
-class ChatText(LetterText):
-    """Marks the roles with a letter before each message."""
-
-    has_chat_template = True
-
-    async def encode_chat(self, messages, template_args=None):
-        roles = {"system": "a", "user": "b", "assistant": "c"}
-        return self.ids("".join(roles[m["role"]] + m["content"] for m in messages))
-
-
-class ChatEngine(FakeEngine):
-    def __init__(self):
-        super().__init__()
-        self.text = ChatText()
+def chat_engine():
+    return ChatEngine(system="a", user="b", assistant="c")
 
 
 def model(engine=None, **arguments):
@@ -109,18 +98,12 @@ def test_all_connections_that_the_engine_can_use_are_used(tmp_path):
 
 
 @pytest.mark.parametrize("given", [{"think": False}, '{"think": false}'])
-def test_template_args(given, monkeypatch):
-    asked = []
-
-    async def encode_chat(self, messages, template_args=None):
-        asked.append(template_args)
-        return self.ids(messages[0]["content"])
-
-    monkeypatch.setattr(ChatText, "encode_chat", encode_chat)
-    output = ask(model(ChatEngine(), template_args=given))
-    assert asked[-1] == output.metadata["template_args"] == {"think": False}
+def test_template_args(given):
+    engine = chat_engine()
+    output = ask(model(engine, template_args=given))
+    assert engine.text.asked[-1] == output.metadata["template_args"] == {"think": False}
     with pytest.raises(SettingError, match="goes through no chat template"):
-        model(ChatEngine(), template_args=given, chat=False)
+        model(chat_engine(), template_args=given, chat=False)
 
 
 def test_calls_may_change_settings():
@@ -162,8 +145,8 @@ def test_tools_and_pictures_are_refused():
 def test_messages_go_through_the_chat_template_where_there_is_one():
     system, user = ChatMessageSystem(content="de"), ChatMessageUser(content=[ContentText(text="fg")])
     talk = [system, user, ChatMessageAssistant(content="h"), user]
-    assert ask(model(ChatEngine()), talk).usage.input_tokens == 11  # the roles and the letters
-    assert ask(model(ChatEngine(), chat=False), talk).usage.input_tokens == 7  # the letters
+    assert ask(model(chat_engine()), talk).usage.input_tokens == 11  # the roles and the letters
+    assert ask(model(chat_engine(), chat=False), talk).usage.input_tokens == 7  # the letters
     assert ask(model(), talk[:2]).usage.input_tokens == 4
     with pytest.raises(SettingError, match="chat template"):
         ask(model(chat=True), talk)

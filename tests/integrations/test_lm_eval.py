@@ -8,22 +8,10 @@ import pytest
 
 import powercut as pc
 from tests.cli.fake import FakeEngine, LetterText
+from tests.integrations.chat import ChatEngine
 
 adapter = pytest.importorskip("powercut.integrations.lm_eval", reason="needs powercut[lm-eval]", exc_type=ImportError)
 SHORT = {"max_new_tokens": 6, "blocks": 2, "steps": 2}
-
-
-class ChatText(LetterText):
-    has_chat_template = True
-
-    async def encode_chat(self, messages, template_args=None):
-        return self.ids("".join(message["content"] for message in messages))
-
-
-class ChatEngine(FakeEngine):
-    def __init__(self):
-        super().__init__()
-        self.text = ChatText()
 
 
 def ask(lm, *contexts, **asked):
@@ -60,17 +48,11 @@ def test_chats_go_through_the_template_of_the_model():
 
 
 @pytest.mark.parametrize("given", [{"think": False}, '{"think": false}'])
-def test_template_args(given, monkeypatch):
-    asked = []
-
-    async def encode_chat(self, messages, template_args=None):
-        asked.append(template_args)
-        return self.ids(messages[0]["content"])
-
-    monkeypatch.setattr(ChatText, "encode_chat", encode_chat)
-    lm = adapter.PowercutLM(engine=ChatEngine(), template_args=given, **SHORT)
+def test_template_args(given):
+    engine = ChatEngine()
+    lm = adapter.PowercutLM(engine=engine, template_args=given, **SHORT)
     assert ask(lm, lm.apply_chat_template([{"role": "user", "content": "ab"}])) != [""]
-    assert asked[-1] == {"think": False}
+    assert engine.text.asked[-1] == {"think": False}
     with pytest.raises(pc.SettingError, match="goes through no chat template"):
         ask(lm, "ab")
     with pytest.raises(pc.SettingError, match="give a dictionary"):
