@@ -1,6 +1,7 @@
 """Cells run by Inspect over a small table model; what is in the run folder afterwards."""
 
 import json
+import logging
 import resource
 from dataclasses import replace
 
@@ -192,6 +193,12 @@ def test_inspect_has_a_log_of_each_cell(tmp_path):
         assert (sample.scores["_scorer"].value == "C") is row["correct"]
     assert log.eval.model_args["steps"] == 2
     assert not {"engine", "text"} & set(log.eval.model_args)
+
+
+def test_warnings_are_heard_as_before_a_run(tmp_path, caplog):
+    run(tmp_path, cell())
+    logging.getLogger("powercut").warning("heard")
+    assert "heard" in caplog.messages
 
 
 def test_a_disk_that_is_full_ends_the_run_and_loses_nothing(tmp_path):

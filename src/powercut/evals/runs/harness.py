@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, replace
@@ -125,7 +126,12 @@ class Harness:
                 max_sandboxes=2 * connections,
             )
         )
-        logs = await running
+        root = logging.getLogger()
+        level = root.level
+        try:
+            logs = await running
+        finally:
+            root.setLevel(level)  # Inspect sets its own, and would mute this process's warnings from here on
         if self._failure is not None:
             raise self._failure
         # Inspect returns as ever when it is cancelled. It runs in a task of its own, so that this one knows of its own

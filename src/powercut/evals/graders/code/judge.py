@@ -1,4 +1,4 @@
-"""Runs a problem's checks in one process on a function that lives in another. Imports nothing of ours but ``plain``.
+"""Runs a problem's checks in one process on a function that lives in another. Imports what it is bundled with.
 
 The judged program shares nothing with the checks: no memory, no builtins, no output, no file that counts. It gets
 arguments and gives plain data; comparing is done here, and so is the verdict, a line of JSON on standard output with
