@@ -41,7 +41,9 @@ def test_an_engine_decodes_beyond_the_context_that_the_model_had(tmp_path):
     assert np.abs(c.trace.logp - expected).max() < 1e-4
 
 
-@pytest.mark.parametrize("factor", [1, 0.5, 0, -2, 65, float("nan"), float("inf"), True, "2"])
+@pytest.mark.parametrize(
+    "factor", [1, 0.5, 0, -2, 65, float("nan"), float("inf"), True, "2", pytest.param(10**5000, id="huge")]
+)
 def test_factors_that_make_no_sense(factor):
     with pytest.raises(SettingError, match="yarn must be a number above 1"):
         yarn_changes(tiny_model("llama").config, factor)

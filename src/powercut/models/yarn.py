@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from powercut.errors import SettingError
+from powercut.errors import SettingError, quoted
 
 LARGEST = 64.0
 
@@ -18,7 +18,7 @@ def yarn_changes(config: Any, factor: float) -> dict[str, Any]:
     """
     number = isinstance(factor, int | float) and not isinstance(factor, bool)
     if not number or not 1 < factor <= LARGEST:
-        raise SettingError(f"yarn must be a number above 1, at most {LARGEST:g} (got {factor!r})")
+        raise SettingError(f"yarn must be a number above 1, at most {LARGEST:g} (got {quoted(factor)})")
     part = config.get_text_config()
     rope = getattr(part, "rope_parameters", None) or {}
     longest = getattr(part, "max_position_embeddings", None)
