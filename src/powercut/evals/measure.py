@@ -32,14 +32,15 @@ async def measure(
     template_args: TemplateArgs | None = None,
     seconds: float,
 ) -> Measured:
-    """Draw completions of ``prompts`` for ``seconds`` and measure.
+    """Draw completions of ``prompts``, as often as it takes to fill the engine, for ``seconds`` and measure.
 
     The length is the tokens decoded over the completions that ended, which counts long ones that have not ended yet.
     Raises what the first failure of a completion raises.
     """
     start, before, ended = time.perf_counter(), engine.usage.decoded, 0
     try:
-        drawn = astream(engine, sampler, prompts, chat=chat, template_args=template_args)
+        often = -(-2 * engine.concurrency // len(prompts))
+        drawn = astream(engine, sampler, prompts, n=often, chat=chat, template_args=template_args)
         async with asyncio.timeout(seconds), aclosing(drawn) as completions:
             async for each in completions:
                 if isinstance(each, Failure):
