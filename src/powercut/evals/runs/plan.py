@@ -111,7 +111,7 @@ class Cell:
             matched=None if self.matched is None else self.matched.name,
         )
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name of its folder: readable, and another for whatever else changes a completion or its grade.
 
