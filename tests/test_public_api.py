@@ -25,6 +25,7 @@ CUT = REQUIRE | {
     "refine_finished": False,
     "early_reject": True,
     "look_ahead": 1,
+    "skip_repeats": True,
     "tries": 1,
     "rule": "exact",
 }
@@ -35,6 +36,7 @@ PARTICLES = REQUIRE | {
     "block_size": 32,
     "ess_threshold": 0.5,
     "moves": 0,
+    "skip_repeats": True,
     "beta": 4.0,
 }
 SETTINGS = {
@@ -60,13 +62,13 @@ SETTINGS = {
 }
 
 FIELDS = {
-    "Trace": "tokens logp logq entropy finished prefilled",
+    "Trace": "tokens logp logq entropy finished prefilled rows",
     "Step": "stage cut log_accept accepted early tokens_decoded changed_at",
     "Stats": "steps acceptance changed tokens_decoded tokens_prefilled seconds log_z ess candidates tries satisfied",
     "Event": "stage stages step proposal trace",
     "Completion": "trace stats steps text prompt_index sample_index",
     "Failure": "prompt_index sample_index error",
-    "Request": "context max_new_tokens temperature top_k stop seed prompt_length chain lane min_new_tokens",
+    "Request": "context max_new_tokens temperature top_k stop seed prompt_length chain lane min_new_tokens first rows",
 }
 
 

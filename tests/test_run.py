@@ -486,14 +486,15 @@ def test_events_retell_each_chain(sampler, concurrency):
                 current = current.splice(len(current), event.proposal)
             else:
                 assert event.step.stage == event.stage
-                assert event.step.tokens_decoded == len(event.proposal) > 0
+                assert 0 <= event.step.tokens_decoded <= len(event.proposal) > 0  # some of it was known
                 if event.step.accepted:
                     current = current.splice(event.step.cut, event.proposal)
             assert event.trace == current
         assert current == completion.trace
         assert tuple(e.step for e in seen if e.step) == completion.steps
         assert [e.stage for e in seen] == sorted(e.stage for e in seen)
-        assert sum(len(e.proposal) for e in seen) == completion.stats.tokens_decoded
+        decoded = sum(len(e.proposal) if e.step is None else e.step.tokens_decoded for e in seen)
+        assert decoded == completion.stats.tokens_decoded
         openings = [e.stage for e in seen if e.step is None]
         assert openings == list(range(len(openings)))
         assert seen[0].step is None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -23,6 +24,37 @@ def read_only(values: ArrayLike, dtype: DTypeLike) -> NDArray[np.generic]:
     return array
 
 
+class Rows(NamedTuple):
+    """The base model's law at each of n positions: ``ids`` ``[n, K]`` int32 and their ``logp`` ``[n, K]``, in nats.
+
+    Of the truncated law: each row's probabilities sum to 1; -inf marks what is impossible. In float32 a position takes
+    400 bytes at K = 50.
+    """
+
+    ids: NDArray[np.int32]
+    logp: NDArray[np.floating[Any]]
+
+    def between(self, start: int, stop: int) -> Rows:
+        """Those of positions ``start`` to ``stop``, the latter not included."""
+        return Rows(self.ids[start:stop], self.logp[start:stop])
+
+    @classmethod
+    def join(cls, pieces: Sequence[Rows]) -> Rows:
+        """The rows of one piece after the other; narrow ones are filled up with what is impossible."""
+        widest = max(piece.ids.shape[1] for piece in pieces)
+
+        def wide(array: NDArray[Any], filler: float) -> NDArray[Any]:
+            missing = widest - array.shape[1]
+            return np.pad(array, ((0, 0), (0, missing)), constant_values=filler) if missing else array
+
+        def stacked(arrays: list[NDArray[Any]], filler: float) -> NDArray[Any]:
+            joined = np.concatenate([wide(array, filler) for array in arrays])
+            joined.flags.writeable = False  # a trace needs no copy then
+            return joined
+
+        return cls(stacked([rows.ids for rows in pieces], -1), stacked([rows.logp for rows in pieces], -np.inf))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
     """The generated part of one completion, or a piece of it: parallel read-only arrays of shape ``[n]``.
@@ -31,7 +63,8 @@ class Trace:
     and under the proposal that drew it; ``entropy`` is the base model's next-token entropy (nats) just before each
     token, so ``entropy[t]`` is a function of the tokens before ``t`` alone. ``finished`` says that the last token
     completed a stop. ``prefilled`` counts the context tokens that an engine had to compute to draw this trace; slices
-    and splices, which no engine drew, have 0.
+    and splices, which no engine drew, have 0. ``rows`` are the base model's laws at the positions of all tokens, where
+    an engine gave them.
 
     Raises ValueError when the arrays differ in length, are not one-dimensional, or an empty trace is called finished.
     """
@@ -42,10 +75,16 @@ class Trace:
     entropy: FloatArray
     finished: bool = False
     prefilled: int = 0
+    rows: Rows | None = None
 
     def __post_init__(self) -> None:
         for name, dtype in _COLUMNS:
             object.__setattr__(self, name, read_only(getattr(self, name), dtype))
+        if self.rows is not None:
+            ids, logp = read_only(self.rows.ids, np.int32), read_only(self.rows.logp, self.rows.logp.dtype)
+            object.__setattr__(self, "rows", Rows(cast(Any, ids), cast(Any, logp)))
+            if not ids.shape == logp.shape == (len(self.tokens), ids.shape[-1]):
+                raise ValueError("a trace's rows need two arrays of shape [n, K]")
         shapes = {self.tokens.shape, self.logp.shape, self.logq.shape, self.entropy.shape}
         if len(shapes) > 1 or self.tokens.ndim != 1:
             raise ValueError("a trace needs four one-dimensional arrays of the same length")
@@ -73,6 +112,7 @@ class Trace:
             np.concatenate([piece.entropy for piece in pieces]),
             finished=pieces[-1].finished,
             prefilled=sum(piece.prefilled for piece in pieces),
+            rows=_joined_rows([piece for piece in pieces if len(piece)]),
         )
 
     def __len__(self) -> int:
@@ -88,6 +128,7 @@ class Trace:
             object.__setattr__(piece, name, getattr(self, name)[start:stop])
         object.__setattr__(piece, "finished", self.finished and start < stop == len(self))
         object.__setattr__(piece, "prefilled", 0)
+        object.__setattr__(piece, "rows", None if self.rows is None else self.rows.between(start, stop))
         return piece
 
     def splice(self, cut: int, tail: Trace) -> Trace:
@@ -117,6 +158,14 @@ class Trace:
         return int(differ[0]) if len(differ) else None if len(self) == len(other) else n
 
     __hash__ = None  # type: ignore[assignment]  # arrays have none
+
+
+def _joined_rows(pieces: Sequence[Trace]) -> Rows | None:
+    """The rows of one piece after the other; None if any of them has none."""
+    several = [piece.rows for piece in pieces if piece.rows is not None]
+    if not several or len(several) < len(pieces):
+        return None
+    return Rows.join(several)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,53 @@ def test_laws_are_consistent(engine):
         assert not trace.entropy.any()
 
 
+@pytest.mark.parametrize("least", [0, 3])
+def test_rows_are_the_whole_laws_of_which_tokens_are_drawn(engine, least):
+    for trace in extend(engine, *(ask(seed, rows=True, min_new_tokens=least) for seed in range(20))):
+        rows = trace.rows
+        assert rows.ids.shape == rows.logp.shape == (len(trace), 4)
+        assert np.allclose(np.exp(rows.logp).sum(axis=1), 1, atol=1e-5)
+        drawn = rows.ids == trace.tokens[:, None]
+        assert (drawn.sum(axis=1) == 1).all()
+        assert np.allclose(rows.logp[drawn], trace.logp, atol=1e-5)
+        possible = np.where(np.isneginf(rows.logp), 0, rows.logp)
+        assert np.allclose(-(np.exp(rows.logp) * possible).sum(axis=1), trace.entropy, atol=1e-4)
+        assert not np.isfinite(rows.logp[:least][rows.ids[:least] == STOP]).any()
+    assert all(trace.rows is None for trace in extend(engine, ask(1)))
+
+
+def test_a_first_token_is_not_drawn_again(engine):
+    [whole] = extend(engine, ask(3, rows=True))
+    shown = []
+
+    def keep_going(piece):
+        shown.append(piece)
+        return True
+
+    before = engine.usage.decoded
+    [trace] = extend(engine, ask(8, first=whole[:1], rows=True), keep_going=keep_going)
+    assert trace[:1] == whole[:1]
+    assert engine.usage.decoded - before == len(trace) - 1
+    assert pc.Trace.join(shown).tokens.tolist() == trace.tokens.tolist()
+    assert len(trace.rows.ids) == len(trace) <= 12
+    [after] = extend(engine, ask(0, np.append(PROMPT, whole.tokens[0]), n=1))
+    assert trace.entropy[1] == pytest.approx(after.entropy[0], abs=1e-4)
+
+
+def test_a_first_token_may_be_all_there_is(engine):
+    before = engine.usage.decoded
+    stop = pc.Trace([STOP], [-1.0], [-0.5], [1.0])
+    other = pc.Trace([3], [-1.0], [-0.5], [1.0])
+    finished, full, unwanted = (
+        extend(engine, ask(1, first=first, n=n), keep_going=lambda _, going=going: going)[0]
+        for first, n, going in ((stop, 9, True), (other, 1, True), (other, 9, False))
+    )
+    assert (finished.tokens.tolist(), finished.finished) == ([STOP], True)
+    assert (full.tokens.tolist(), full.finished) == (unwanted.tokens.tolist(), unwanted.finished) == ([3], False)
+    assert engine.usage.decoded == before
+    assert engine.idle == engine.concurrency
+
+
 def test_usage_counts_every_token(engine):
     before = engine.usage.decoded
     traces = extend(engine, *(ask(seed) for seed in range(7)))

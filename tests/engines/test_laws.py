@@ -176,7 +176,7 @@ def rows(n=7, k=5, seed=0):
 
 def test_laws_of_rows_are_the_next_token_law_of_their_entries():
     tokens, ids, logprobs = rows()
-    logp, logq, entropy = top_k_laws(tokens, ids, logprobs, top_k=5, temperature=0.25)
+    logp, logq, entropy = top_k_laws(tokens, ids, logprobs, top_k=5, temperature=0.25).laws
     law = next_token_law(logprobs, np.full(7, 0.25))
     at = np.arange(7), (ids == tokens[:, None]).argmax(axis=1)
     np.testing.assert_allclose(logp, law.logp[at], rtol=1e-13)
@@ -186,15 +186,15 @@ def test_laws_of_rows_are_the_next_token_law_of_their_entries():
 
 def test_the_order_of_entries_does_not_matter():
     tokens, ids, logprobs = rows()
-    want = top_k_laws(tokens, ids, logprobs, top_k=5, temperature=0.5)
+    want = top_k_laws(tokens, ids, logprobs, top_k=5, temperature=0.5).laws
     shuffle = np.random.default_rng(1).permuted(np.tile(np.arange(5), (7, 1)), axis=1)
     shuffled = [np.take_along_axis(a, shuffle, axis=1) for a in (ids, logprobs)]
-    np.testing.assert_allclose(top_k_laws(tokens, *shuffled, top_k=5, temperature=0.5), want, atol=1e-12)
+    np.testing.assert_allclose(top_k_laws(tokens, *shuffled, top_k=5, temperature=0.5).laws, want, atol=1e-12)
 
 
 def test_more_entries_than_k_are_truncated_to_the_likeliest():
     ids, logprobs = np.array([[3, 1, 4, 9]]), np.log([[0.1, 0.4, 0.3, 0.2]])
-    logp, _, entropy = top_k_laws([4], ids, logprobs, top_k=2, temperature=1.0)
+    logp, _, entropy = top_k_laws([4], ids, logprobs, top_k=2, temperature=1.0).laws
     np.testing.assert_allclose(logp, np.log(3 / 7), rtol=1e-13)
     np.testing.assert_allclose(entropy, -(3 / 7 * np.log(3 / 7) + 4 / 7 * np.log(4 / 7)), rtol=1e-13)
 
@@ -202,7 +202,7 @@ def test_more_entries_than_k_are_truncated_to_the_likeliest():
 @pytest.mark.parametrize("empty", [np.nan, 7.0, -np.inf])
 def test_empty_places_count_for_nothing_whatever_they_hold(empty):
     ids, logprobs = np.array([[-1, 3, 1, -1]]), np.array([[empty, np.log(0.5), np.log(0.25), empty]])
-    logp, logq, entropy = top_k_laws([1], ids, logprobs, top_k=2, temperature=0.5)
+    logp, logq, entropy = top_k_laws([1], ids, logprobs, top_k=2, temperature=0.5).laws
     np.testing.assert_allclose(logp, np.log(1 / 3), rtol=1e-13)
     np.testing.assert_allclose(logq, np.log(1 / 5), rtol=1e-13)
     assert np.isfinite(entropy).all()
@@ -212,13 +212,13 @@ def test_empty_places_count_for_nothing_whatever_they_hold(empty):
 def test_of_tokens_tied_at_rank_k_any_may_be_drawn(drawn):
     """Both 4 and 9 are at rank 2; the law keeps two entries, whichever is drawn."""
     ids, logprobs = np.array([[1, 4, 9]]), np.log([[0.5, 0.2, 0.2]])
-    logp, _, _ = top_k_laws([drawn], ids, logprobs, top_k=2, temperature=1.0)
+    logp, _, _ = top_k_laws([drawn], ids, logprobs, top_k=2, temperature=1.0).laws
     np.testing.assert_allclose(logp, np.log(2 / 7), rtol=1e-13)
 
 
 def test_the_token_drawn_may_come_as_one_entry_more_if_it_is_tied():
     ids, logprobs = np.array([[7, 1, 4]]), np.log([[0.2, 0.5, 0.2]])  # drawn first, then the two likeliest
-    logp, _, _ = top_k_laws([7], ids, logprobs, top_k=2, temperature=1.0)
+    logp, _, _ = top_k_laws([7], ids, logprobs, top_k=2, temperature=1.0).laws
     np.testing.assert_allclose(logp, np.log(2 / 7), rtol=1e-13)
 
 
@@ -234,7 +234,7 @@ def test_a_token_without_a_log_probability_is_an_error():
 
 
 def test_no_tokens_have_empty_laws():
-    laws = top_k_laws([], np.zeros((0, 3), dtype=np.int64), np.zeros((0, 3)), top_k=3, temperature=1.0)
+    laws = top_k_laws([], np.zeros((0, 3), dtype=np.int64), np.zeros((0, 3)), top_k=3, temperature=1.0).laws
     assert laws.shape == (3, 0)
 
 

@@ -72,7 +72,8 @@ def test_look_ahead_decodes_side_by_side():
         nonlocal most
         most = max(most, engine.concurrency - engine.idle)
 
-    sampler = pc.UniformCut(alpha=6, steps=20, blocks=1, max_new_tokens=12, top_k=5, look_ahead=4)
+    every = {"top_k": 5, "look_ahead": 4, "skip_repeats": False}  # so that each proposal is decoded
+    sampler = pc.UniformCut(alpha=6, steps=20, blocks=1, max_new_tokens=12, **every)
     pc.sample(engine, sampler, [(1,)], seed=1, observe=observe)
     assert most == 3  # one of the four has just been judged
 
@@ -86,7 +87,7 @@ def test_the_next_extension_is_drawn_ahead():
         return await pc.TableEngine.extend(engine, request, keep_going)
 
     engine.extend = extend
-    sampler = pc.UniformCut(alpha=6, steps=1, blocks=8, max_new_tokens=24, top_k=5, look_ahead=2)
+    sampler = pc.UniformCut(alpha=6, steps=1, blocks=8, max_new_tokens=24, top_k=5, look_ahead=2, skip_repeats=False)
     pc.sample(engine, sampler, [(1,)], n=8, seed=1, concurrency=1)
     assert most == 2  # with one step a stage, what else could be
 

@@ -117,7 +117,7 @@ def test_chains_have_their_law(cls):
     space = enumerate_completions(probs, PROMPT, 2, 0.25)
     start = (np.ones(1) @ extension_matrix(None, space)).ravel()
     law = start @ tries_matrix(space, sampler)
-    drawn = pc.sample(pc.TableEngine(probs, EOS), sampler, [PROMPT], n=1000, seed=1)
+    drawn = pc.sample(pc.TableEngine(probs, EOS), sampler, [PROMPT], n=3000, seed=1)
     assert chi_square_p(count(space, drawn), law) > ALARM
     alone = start @ tries_matrix(space, make(cls, alpha=4, max_new_tokens=2))
     assert chi_square_p(count(space, drawn), alone) < ALARM  # control: one try

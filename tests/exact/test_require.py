@@ -155,7 +155,7 @@ def test_particles_weigh_what_they_should(settings):
 @pytest.mark.parametrize("settings", [{"early_reject": False}, {"look_ahead": 4}, {"look_ahead": "auto"}], ids=str)
 def test_neither_early_rejection_nor_look_ahead_changes_a_chain(settings):
     probs = random_table(21, 5)
-    plain = {"alpha": 3, "steps": 5, "blocks": 3, "max_new_tokens": 12, "top_k": 5, "require": "cb|dd", "tries": 1}
+    plain = {"alpha": 3, "steps": 2, "blocks": 3, "max_new_tokens": 12, "top_k": 5, "require": "cb|dd", "tries": 1}
     for more in ({}, {"refine_finished": True, "length_bonus": 0.1}):
         paths, keys = {}, []
 

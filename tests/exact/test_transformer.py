@@ -67,7 +67,8 @@ def test_chains_on_a_real_transformer_have_the_power_distribution(sampler):
     for c in completions[:50]:  # and what the engine said of the tokens is what the model says
         want = whole.traces[whole.index[tuple(c.tokens.tolist())]]
         for name in ("logp", "logq", "entropy"):
-            np.testing.assert_allclose(getattr(c.trace, name), getattr(want, name), atol=1e-9)
+            # A token by which a proposal left the text has the law of a row, in float32.
+            np.testing.assert_allclose(getattr(c.trace, name), getattr(want, name), atol=1e-6)
     # controls: low-temperature sampling (the model itself, where hardly a completion ends early), the published step
     others = {"alpha": 2, "top_k": sampler.top_k, "min_new_tokens": sampler.min_new_tokens}
     temperature = 1.0 if sampler.min_new_tokens == 2 else None

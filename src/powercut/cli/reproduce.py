@@ -153,7 +153,7 @@ def _announce(engine: Engine, harness: Harness, longest: int) -> None:
     tokens = _tokens(missing, found.length)
     say(
         f"{found.tokens_per_second:,.0f} tokens/s, {found.length:,.0f} tokens a completion: about {_amount(tokens)} "
-        f"tokens in all, {_duration(tokens / found.tokens_per_second)}; early rejection will make it less"
+        f"tokens in all, {_duration(tokens / found.tokens_per_second)}; early rejection and repeats make it less"
     )
 
 

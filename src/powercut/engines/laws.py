@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from powercut.errors import EngineError
-from powercut.trace import FloatArray, IntArray
+from powercut.trace import FloatArray, IntArray, Rows
 
 TIE = 1e-4
 """Nats within which a server's log-probabilities are equal: which of two equal tokens is at rank K is its affair."""
@@ -63,6 +63,30 @@ def draw(logq: Any, uniform: Any) -> Any:
     return (cdf <= uniform[:, None] * cdf[:, -1:]).sum(axis=-1)
 
 
+class Drawn(NamedTuple):
+    """``tokens`` ``[n]`` that were drawn, their ``laws`` ``[3, n]`` (logp, logq, entropy), and the whole laws there."""
+
+    tokens: IntArray
+    laws: FloatArray
+    rows: Rows | None = None
+
+    def between(self, start: int, stop: int) -> Drawn:
+        """Those from ``start`` to ``stop``, the latter not included."""
+        rows = None if self.rows is None else self.rows.between(start, stop)
+        return Drawn(self.tokens[start:stop], self.laws[:, start:stop], rows)
+
+    @classmethod
+    def join(cls, pieces: Sequence[Drawn]) -> Drawn:
+        """One after the other, with their rows if all have some."""
+        pieces = [piece for piece in pieces if len(piece.tokens)] or pieces[:1]
+        rows = [piece.rows for piece in pieces if piece.rows is not None]
+        return cls(
+            np.concatenate([piece.tokens for piece in pieces]),
+            np.concatenate([piece.laws for piece in pieces], axis=1),
+            Rows.join(rows) if len(rows) == len(pieces) else None,
+        )
+
+
 def top_k_laws(
     tokens: ArrayLike,
     ids: IntArray,
@@ -71,8 +95,8 @@ def top_k_laws(
     top_k: int,
     temperature: float,
     barred: Collection[int] = (),
-) -> FloatArray:
-    """The laws ``[3, n]`` (logp, logq, entropy) of the ``tokens`` ``[n]`` that a server drew, from its rows.
+) -> Drawn:
+    """The ``tokens`` ``[n]`` that a server drew, with their laws, from its rows.
 
     Rows are the most likely ids and their raw log-probabilities ``[n, K']``, K' >= K, in any order; id -1 marks an
     empty place. The K largest are kept. A token drawn outside them, which a server that keeps ties at rank K may do,
@@ -84,7 +108,7 @@ def top_k_laws(
     """
     drawn = np.asarray(tokens, dtype=np.int64)
     if not len(drawn):
-        return np.zeros((3, 0))
+        return Drawn(drawn, np.zeros((3, 0)))
     check_rows(ids, logprobs, top_k)
     rows = np.arange(len(drawn))
     order = np.argsort(np.where(ids < 0, np.inf, -logprobs), axis=1, kind="stable")
@@ -99,9 +123,11 @@ def top_k_laws(
     if (below > TIE).any():
         raise EngineError(f"the server drew a token outside the {top_k} most likely: is its top_k {top_k}?")
     rank = np.minimum(rank, top_k - 1)
-    logprobs = without(logprobs[:, :top_k], ids[:, :top_k], barred)
-    law = next_token_law(logprobs, np.full(len(drawn), temperature))
-    return np.stack((law.logp[rows, rank], law.logq[rows, rank], law.entropy))
+    ids, logprobs = ids[:, :top_k], logprobs[:, :top_k]
+    ids[rows, rank] = drawn
+    law = next_token_law(without(logprobs, ids, barred), np.full(len(drawn), temperature))
+    kept = Rows(ids.astype(np.int32), law.logp.astype(np.float32))
+    return Drawn(drawn, np.stack((law.logp[rows, rank], law.logq[rows, rank], law.entropy)), kept)
 
 
 def redraw(
@@ -113,8 +139,8 @@ def redraw(
     temperature: float,
     among: Collection[int] | None = None,
     barred: Collection[int] = (),
-) -> tuple[IntArray, FloatArray] | None:
-    """One token ``[1]`` and its laws ``[3, 1]``, drawn at ``uniform`` in [0, 1) by the law of one row ``[1, K']``.
+) -> Drawn | None:
+    """One token ``[1]`` with its laws, drawn at ``uniform`` in [0, 1) by the law of one row ``[1, K']``.
 
     ``among`` are the tokens that may be drawn (None: all but the ``barred``, under whose absence laws are those of
     ``top_k_laws``). None if there is none of them among the K most likely. Raises EngineError as ``check_rows`` does.
@@ -128,9 +154,9 @@ def redraw(
     if not len(tokens):
         return None
     rows = np.repeat(ids, len(tokens), axis=0), np.repeat(logprobs, len(tokens), axis=0)
-    laws = top_k_laws(tokens, *rows, top_k=top_k, temperature=temperature, barred=barred)
-    i = int(draw(laws[1][None], np.array([uniform]))[0])
-    return tokens[i : i + 1], laws[:, i : i + 1]
+    each = top_k_laws(tokens, *rows, top_k=top_k, temperature=temperature, barred=barred)
+    i = int(draw(each.laws[1][None], np.array([uniform]))[0])
+    return each.between(i, i + 1)
 
 
 def without(logits: FloatArray, ids: IntArray, barred: Collection[int]) -> FloatArray:

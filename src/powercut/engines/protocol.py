@@ -61,7 +61,8 @@ class Request:
     tokens no stop ends it: the law there is the truncated one without stop tokens, renormalised, and stop strings are
     looked for only in the text of what comes later. The tokens drawn are a function of these fields alone. ``chain``
     and ``lane`` are no such fields: they tell an engine whose cache to keep. Requests of one chain that overlap in time
-    are in different lanes, each with a cache of its own.
+    are in different lanes, each with a cache of its own. ``first`` is a token that was drawn already, with its law, and
+    counts as the first of those asked for. ``rows`` asks for the laws at all positions, which an engine may not have.
 
     Raises SettingError for values that no engine can use.
     """
@@ -76,6 +77,8 @@ class Request:
     chain: Chain | None = None
     lane: int = 0
     min_new_tokens: int = 0
+    first: Trace | None = None
+    rows: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "context", read_only(self.context, np.int64))

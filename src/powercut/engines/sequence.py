@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from powercut.engines.laws import redraw, top_k_laws
+from powercut.engines.laws import Drawn, redraw, top_k_laws
 from powercut.engines.protocol import KeepGoing, Request
 from powercut.errors import EngineError
-from powercut.trace import FloatArray, IntArray, Trace
+from powercut.trace import FloatArray, IntArray, Rows, Trace
 
 DecodeNow = Callable[[list[int]], str]
 """The text of tokens, at once: stop strings are looked for between two tokens."""
@@ -49,9 +49,12 @@ class Sequence:
         self._stops = _Stops(request, stop_tokens, decode_now)
         self._tokens = np.empty(request.max_new_tokens, dtype=np.int64)
         self._laws = np.empty((3, request.max_new_tokens))
+        self._rows: list[Rows] = []
         self._open = True
         if request.chain is not None:
             request.chain.expect(-1)
+        if (first := request.first) is not None:
+            self.take(first.tokens, np.stack((first.logp, first.logq, first.entropy)), first.rows)
 
     @property
     def early(self) -> int:
@@ -73,8 +76,8 @@ class Sequence:
         """The token that the next one follows."""
         return int(self._tokens[self.count - 1] if self.count else self.request.context[-1])
 
-    def read_rows(self, tokens: ArrayLike, ids: IntArray, logprobs: FloatArray) -> tuple[IntArray, FloatArray, bool]:
-        """What to take in of the next ``tokens`` ``[n]`` that a server drew, and their laws, from rows as it sent them.
+    def read_rows(self, tokens: ArrayLike, ids: IntArray, logprobs: FloatArray) -> tuple[Drawn, bool]:
+        """What to take in of the next ``tokens`` ``[n]`` that a server drew, from rows as it sent them.
 
         A server knows nothing of ``min_new_tokens``. Where it drew a stop too early, another token is drawn here by the
         law without stops, and what followed is left out (True): given that it is no stop, a token has that law.
@@ -84,13 +87,13 @@ class Sequence:
         law: dict[str, Any] = {"top_k": request.top_k, "temperature": request.temperature}
         drawn = np.asarray(tokens, dtype=np.int64)
         if not early:
-            return drawn, top_k_laws(drawn, ids, logprobs, **law), False
+            return top_k_laws(drawn, ids, logprobs, **law), False
         barred = self.barred
         stop = next((i for i, token in enumerate(drawn[:early].tolist()) if token in barred), None)
         end = len(drawn) if stop is None else stop
         both = slice(0, min(early, end)), slice(min(early, end), end)
-        parts = [
-            (drawn[part], top_k_laws(drawn[part], ids[part], logprobs[part], **law, barred=bars))
+        pieces = [
+            top_k_laws(drawn[part], ids[part], logprobs[part], **law, barred=bars)
             for part, bars in zip(both, (barred, frozenset[int]()), strict=True)
         ]
         if stop is not None:
@@ -99,13 +102,13 @@ class Sequence:
             other = redraw(ids[row], logprobs[row], noise.random(), **law, barred=barred)
             if other is None:
                 raise self.nothing_left()
-            parts.append(other)
-        whole = np.concatenate([part for part, _ in parts]), np.concatenate([laws for _, laws in parts], axis=1)
-        return *whole, stop is not None
+            pieces.append(other)
+        return Drawn.join(pieces), stop is not None
 
-    def take(self, tokens: IntArray, laws: FloatArray, *, stopped: bool = False) -> None:
+    def take(self, tokens: IntArray, laws: FloatArray, rows: Rows | None = None, *, stopped: bool = False) -> None:
         """Take in the next ``tokens`` ``[n]`` with their ``laws`` ``[3, n]`` (logp, logq, entropy), and show them.
 
+        ``rows`` are the base model's laws there, kept if the request asks for them.
         What follows a stop or is longer than the request is dropped. ``stopped``: the last token completed a stop of
         which only the server knows. What comes when no more is wanted is kept, and shown to nobody.
 
@@ -136,8 +139,10 @@ class Sequence:
         self.count += len(tokens)
         self._tokens[start : self.count] = tokens
         self._laws[:, start : self.count] = laws
+        if rows is not None and self.request.rows:
+            self._rows.append(rows.between(0, len(tokens)))
         if len(tokens) and self.wanted and self._keep_going is not None:
-            self.wanted = bool(self._keep_going(self.trace(start)))
+            self.wanted = bool(self._keep_going(self._part(start)))
 
     def nothing_left(self) -> EngineError:
         """The error of a law that has stops alone where none may come."""
@@ -147,12 +152,19 @@ class Sequence:
             f"which min_new_tokens={least} bars: raise top_k or lower min_new_tokens"
         )
 
-    def trace(self, start: int = 0) -> Trace:
+    def trace(self) -> Trace:
+        """All tokens, with their rows if all have some."""
+        rows = None
+        if self._rows and sum(len(each.ids) for each in self._rows) == self.count:
+            rows = Rows.join(self._rows)
+        return self._part(0, rows)
+
+    def _part(self, start: int, rows: Rows | None = None) -> Trace:
         """The tokens from ``start`` on."""
         part = slice(start, self.count)
         prefilled = 0 if start else self.prefilled
         logp, logq, entropy = self._laws[:, part]
-        return Trace(self._tokens[part], logp, logq, entropy, self.finished, prefilled)
+        return Trace(self._tokens[part], logp, logq, entropy, self.finished, prefilled, rows)
 
     def rest(self) -> Request:
         """The request for what is missing. Its noise is new: the tokens that came depend on the old."""
@@ -162,6 +174,7 @@ class Sequence:
         return replace(
             asked,
             context=np.concatenate((asked.context, self._tokens[: self.count])),
+            first=None,
             max_new_tokens=asked.max_new_tokens - self.count,
             seed=int(np.random.SeedSequence([asked.seed, self.count]).generate_state(1, np.uint64)[0] >> 1),
             prompt_length=len(asked.context) if asked.prompt_length is None else asked.prompt_length,

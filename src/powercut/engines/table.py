@@ -14,7 +14,7 @@ from powercut.engines.protocol import KeepGoing, Request, Usage, check_request
 from powercut.engines.sequence import Sequence
 from powercut.errors import EngineError, SettingError, one_line, quoted
 from powercut.text import LocalText
-from powercut.trace import IntArray, Trace
+from powercut.trace import FloatArray, IntArray, Rows, Trace
 
 
 class TableEngine:
@@ -69,26 +69,32 @@ class TableEngine:
         noise = np.random.default_rng(request.seed)
         decode_now = None if self.text is None else self.text.decode_now
         sequence = Sequence(request, keep_going, self.stop_tokens, decode_now)
-        context = tuple(request.context.tolist())
+        context: tuple[int, ...] = ()
         self._running += 1
         try:
-            while True:
+            while not sequence.done:
+                context = context or tuple(sequence.rest().context.tolist())
                 tokens, law = self._law(context, request.temperature, request.top_k, sequence.barred)
                 if sequence.barred.issuperset(tokens.tolist()):
                     raise sequence.nothing_left()
-                i = int(draw(law.logq, noise.random(1))[0])
+                i = self._pick(law.logq, noise)
                 self.usage.decoded += 1
-                sequence.take(tokens[i : i + 1], np.stack((law.logp[:, i], law.logq[:, i], law.entropy)))
-                if sequence.done:
-                    return sequence.trace()
-                context += (sequence.last_token,)
-                await asyncio.sleep(0)
+                laws = np.stack((law.logp[:, i], law.logq[:, i], law.entropy))
+                sequence.take(tokens[i : i + 1], laws, Rows(tokens[None].astype(np.int32), law.logp))
+                if not sequence.done:
+                    context += (sequence.last_token,)
+                    await asyncio.sleep(0)
+            return sequence.trace()
         finally:
             self._running -= 1
             sequence.close()
 
     async def aclose(self) -> None:
         """Nothing to give back: a table can go on."""
+
+    def _pick(self, logq: FloatArray, noise: np.random.Generator) -> int:
+        """The place of the token that is drawn by ``logq`` ``[1, K]``."""
+        return int(draw(logq, noise.random(1))[0])
 
     def _compute_law(
         self, context: tuple[int, ...], temperature: float, top_k: int | None, barred: frozenset[int] = frozenset()

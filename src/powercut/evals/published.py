@@ -51,7 +51,7 @@ def arms(task: Task, scale: float = 1.0, **cut: Any) -> list[Variant]:
 def expected_cost(sampler: Sampler, length: float) -> float:
     """Decoded tokens of one completion by one of ``arms``, if completions have ``length`` tokens.
 
-    As if no proposal were rejected early, and cuts were uniform: other cut laws may re-open more of a text, or less.
+    As if all of every proposal were decoded, and cuts were uniform: other cut laws may re-open more of a text, or less.
     """
     match sampler:
         case SMC():

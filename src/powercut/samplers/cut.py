@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump, Uniform, Weights
 from powercut.errors import SettingError, quoted
-from powercut.samplers.draw import Draw
+from powercut.samplers.draw import Decoding, Draw
 from powercut.samplers.kernel import Kernel
 from powercut.samplers.look_ahead import LookAhead, Moves
 from powercut.samplers.sampler import Restricted, Sharpened, Targeted
@@ -60,6 +60,9 @@ class _Cut(Restricted, Targeted, Sharpened):
         "Proposals decoded at once where the engine has room, for latency; changes no result. "
         "auto: as many as are likely to count.",
     )
+    skip_repeats: bool = setting(
+        True, "Do not decode what a proposal repeats of the current text: the same law for fewer tokens."
+    )
     tries: int = setting(
         1, "Proposals from each cut, of which one is selected (multiple-try Metropolis).", at_least=1, whole=True
     )
@@ -100,7 +103,12 @@ class _Cut(Restricted, Targeted, Sharpened):
     @property
     def kernel(self) -> Kernel:
         """One step of the chain."""
-        return Kernel(self.target, self.cut_law, self.early_reject, self.tries, self.rule)
+        return Kernel(self.target, self.cut_law, self.early_reject, self.tries, self.rule, self.skip_repeats)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How tokens are drawn, as the engine is asked for them, with the laws that skipping repeats needs."""
+        return replace(super().decoding, rows=self.skip_repeats and self.rule == "exact")
 
     @property
     def width(self) -> int:

@@ -32,7 +32,7 @@ class Decoding:
     """How a sampler has tokens drawn, and what it requires of a finished text, as plain data.
 
     ``legs`` says where each part of a completion ends, in tokens, and the temperature at which it is drawn; the last
-    one ends with the longest completion.
+    one ends with the longest completion. ``rows`` asks for the whole law at each position, where the engine has it.
     """
 
     legs: tuple[tuple[int, float], ...]
@@ -40,6 +40,7 @@ class Decoding:
     stop: tuple[str | int, ...]
     min_new_tokens: int = 0
     require: str | Callable[[str], bool] | None = None
+    rows: bool = False
 
     def parts(self, start: int, horizon: int) -> Iterator[tuple[int, float]]:
         """Where each part of a decode from ``start`` tokens to ``horizon`` ends, and its temperature."""
@@ -53,6 +54,10 @@ class Decoding:
                     break
         if ending is not None:
             yield ending
+
+    def temperature_at(self, position: int) -> float:
+        """The temperature at which the token at a position of the completion is drawn."""
+        return next(temperature for end, temperature in self.legs if end > position)
 
     def on(self, engine: Engine) -> Decoding:
         """The same with the ids of those stops that are special tokens of the engine's model.
@@ -110,6 +115,10 @@ class Draw:
                 task.cancel()
         await self.settle()
 
+    def temperature_at(self, position: int) -> float:
+        """The temperature at which the token at a position of the completion is drawn."""
+        return self._decoding.temperature_at(position)
+
     @property
     def idle(self) -> int:
         """How many more requests the engine could decode at once, beside those that this chain is about to make."""
@@ -157,9 +166,11 @@ class Draw:
         keep_going: KeepGoing | None = None,
         *,
         lane: int = 0,
+        first: Trace | None = None,
     ) -> Trace:
         """Tokens that follow ``kept`` until a stop, ``horizon`` or ``keep_going`` ends them.
 
+        ``first`` is the first of them where that is drawn already.
         Calls that overlap should differ in ``lane``, so that the engine keeps a cache for each.
         """
         trace, going = kept, True
@@ -183,9 +194,11 @@ class Draw:
                 prompt_length=len(self._prompt),
                 chain=self._chain,
                 lane=lane,
+                first=None if part else first,
+                rows=self._decoding.rows,
             )
             tail = await self.engine.extend(request, None if keep_going is None else ask)
-            self._decoded += len(tail)
+            self._decoded += len(tail) - (request.first is not None)
             self._prefilled += tail.prefilled
             trace = trace.splice(len(trace), tail)
             if tail.finished or not going:
@@ -259,7 +272,8 @@ class Draw:
             satisfied=trace.finished and await self.fits(trace) if required else None,
             **weighed,
         )
-        return Completion(trace, stats, steps, text, *self._place)
+        # The laws along it, 400 bytes a token, were for the chain.
+        return Completion(replace(trace, rows=None), stats, steps, text, *self._place)
 
     async def text_of(self, trace: Trace) -> str:
         """What a user is shown of a completion. Where the model has no text, SettingError; EngineError as it may be."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from powercut.cuts import CutLaw
 from powercut.samplers.draw import Draw, request_seeds
+from powercut.samplers.repeats import known_part
 from powercut.target import Judge, Power, Rule, Verdict
 from powercut.trace import Step, Trace
 
@@ -23,6 +24,9 @@ class Kernel:
     Given the cut, proposals do not depend on what follows it, so the tries that are not selected serve as the
     reference points of multiple-try Metropolis, and the prefixes are computed once.
 
+    With ``skip_repeats`` the tokens of a proposal that are those of the current text are not decoded, where the laws
+    along it are known; that is the same kernel (repeats.py).
+
     ``rule`` "published" is the step of arXiv 2605.30327's code, for comparison; it is biased (see ``Rule``).
     """
 
@@ -31,6 +35,7 @@ class Kernel:
     early_reject: bool = True
     tries: int = 1
     rule: Rule = "exact"
+    skip_repeats: bool = True
 
     async def step(
         self,
@@ -60,15 +65,26 @@ class Kernel:
             inside=await draw.fits(current),
         )
 
-        async def propose(which: int, seed: int) -> Trace:
+        skips, full = self.skip_repeats and self.rule == "exact", len(current) == horizon
+
+        async def propose(which: int, seed: int, shared: Trace, leaving: Trace | None) -> tuple[Trace, int]:
+            """The tail of a try, and how many of its tokens were not decoded for it."""
+
             def may_pass(piece: Trace) -> bool:
                 return judge.add(piece, which) is not Verdict.REJECTED and not is_void()
 
-            return await draw.extend(current[:cut], horizon, seed, may_pass, lane=lane + which)
+            is_current = leaving is None and len(shared) == len(current) - cut and (shared.finished or full)
+            if (len(shared) and not may_pass(shared)) or is_current:
+                return shared, len(shared)
+            kept = current[:cut].splice(cut, shared)
+            rest = await draw.extend(kept, horizon, seed, may_pass, lane=lane + which, first=leaving)
+            return shared.splice(len(shared), rest), len(shared) + (leaving is not None)
 
         seeds = request_seeds(rng, self.tries)
-        tails = await draw.together(propose(which, seed) for which, seed in enumerate(seeds))
-        decoded = sum(map(len, tails))
+        known = [known_part(current, cut, draw.temperature_at, rng) if skips else (current[:0], None) for _ in seeds]
+        drawn = await draw.together(propose(i, seed, *known[i]) for i, seed in enumerate(seeds))
+        tails = [tail for tail, _ in drawn]
+        decoded = sum(len(tail) - known for tail, known in drawn)
         if not judge.whole:
             return tails[0], Step(stage, cut, judge.log_accept, False, True, decoded)
         if judge.verdict is Verdict.COMPLETE:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump
-from powercut.samplers.draw import Draw, request_seeds, spawn
+from powercut.samplers.draw import Decoding, Draw, request_seeds, spawn
 from powercut.samplers.kernel import Kernel
 from powercut.samplers.sampler import Restricted, Sharpened, Targeted
 from powercut.samplers.settings import setting
@@ -57,6 +57,9 @@ class _ParticleSampler(Restricted, Targeted):
     moves: int = setting(
         0, "Entropy-Cut steps of each particle after every block, and of the one returned.", at_least=0, whole=True
     )
+    skip_repeats: bool = setting(
+        True, "Do not decode what a proposal repeats of the current text: the same law for fewer tokens."
+    )
     beta: float = setting(4.0, "Exponent of the entropy jump in the cut law.", at_least=0, at_most=100)
 
     @property
@@ -68,6 +71,11 @@ class _ParticleSampler(Restricted, Targeted):
     def horizons(self) -> tuple[int, ...]:
         """Where blocks end; the last is max_new_tokens."""
         return (*range(self.block_size, self.max_new_tokens, self.block_size), self.max_new_tokens)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How tokens are drawn, as the engine is asked for them, with the laws that skipping repeats needs."""
+        return replace(super().decoding, rows=self.skip_repeats and self.moves > 0)
 
     @abstractmethod
     def target_at(self, horizon: int) -> Power:
@@ -147,7 +155,7 @@ class _ParticleSampler(Restricted, Targeted):
         self, draw: Draw, trace: Trace, target: Power, stage: int, rng: np.random.Generator, *, lane: int = 0
     ) -> AsyncIterator[tuple[Trace, Trace, Step]]:
         """The steps of a particle at the end of a block: the proposal's tail, where the particle stands, the step."""
-        kernel = Kernel(target, CutLaw(EntropyJump(self.beta)))
+        kernel = Kernel(target, CutLaw(EntropyJump(self.beta)), skip_repeats=self.skip_repeats)
         for own in spawn(rng, self.moves):
             tail, step = await kernel.step(draw, trace, self.horizons[stage], own, stage=stage, lane=lane)
             trace = trace.splice(step.cut, tail) if step.accepted else trace

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from powercut.samplers import EntropyCut, UniformCut
 from powercut.samplers.draw import REDRAWS
 from powercut.target import log_accept_tries, log_ratio, normalise
-from powercut.trace import FloatArray, Trace
+from powercut.trace import FloatArray, Rows, Trace
 
 EOS = 0
 """The token that ends a completion of these models."""
@@ -74,11 +74,16 @@ def enumerate_completions(
     traces: dict[tuple[int, ...], Trace] = {}
 
     def grow(
-        tokens: tuple[int, ...], logp: tuple[float, ...], logq: tuple[float, ...], entropy: tuple[float, ...]
+        tokens: tuple[int, ...],
+        logp: tuple[float, ...],
+        logq: tuple[float, ...],
+        entropy: tuple[float, ...],
+        rows: tuple[FloatArray, ...],
     ) -> None:
         if tokens and (tokens[-1] == EOS or len(tokens) == horizon):
-            ids, *laws = (np.array(column) for column in (tokens, logp, logq, entropy))
-            traces[tokens] = Trace(ids, laws[0], laws[1], laws[2], finished=tokens[-1] == EOS)
+            ids, *laws = (np.array(column) for column in (tokens, logp, logq, entropy, rows))
+            known = Rows(np.tile(np.arange(len(rows[0]), dtype=np.int32), (len(tokens), 1)), laws[3])
+            traces[tokens] = Trace(ids, laws[0], laws[1], laws[2], finished=tokens[-1] == EOS, rows=known)
             return
         p = np.array(probs(prompt + tokens), dtype=float)
         if top_k is not None:
@@ -90,10 +95,11 @@ def enumerate_completions(
         q = np.where(p > 0, p ** (1 / temperature), 0)
         q /= q.sum()
         h = -sum(p[v] * np.log(p[v]) for v in support)
+        row = np.where(p > 0, np.log(np.where(p > 0, p, 1)), -np.inf)
         for v in support:
-            grow((*tokens, int(v)), (*logp, np.log(p[v])), (*logq, np.log(q[v])), (*entropy, h))
+            grow((*tokens, int(v)), (*logp, np.log(p[v])), (*logq, np.log(q[v])), (*entropy, h), (*rows, row))
 
-    grow((), (), (), ())
+    grow((), (), (), (), ())
     completions = list(traces)
     return Space(horizon, completions, list(traces.values()), {x: i for i, x in enumerate(completions)})
 

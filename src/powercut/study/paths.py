@@ -13,12 +13,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from powercut.engines import sequence
-from powercut.engines.protocol import KeepGoing, Request
 from powercut.engines.table import TableEngine
 from powercut.study.exact import EOS, NextTokenProbs
 from powercut.text import LocalText
-from powercut.trace import FloatArray, IntArray, Trace
+from powercut.trace import FloatArray, IntArray
 
 T = TypeVar("T")
 
@@ -80,21 +78,8 @@ class _ChosenEngine(TableEngine):
         super().__init__(probs, EOS, text=text)
         self._choices = choices
 
-    async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
-        """Choose tokens one by one (see ``Engine.extend``)."""
-        work = sequence.Sequence(request, keep_going, self.stop_tokens)
-        context = tuple(request.context.tolist())
-        try:
-            while True:
-                tokens, law = self._law(context, request.temperature, request.top_k, work.barred)
-                i = self._choices.choose(np.exp(law.logq[0]))
-                work.take(tokens[i : i + 1], np.stack((law.logp[:, i], law.logq[:, i], law.entropy)))
-                if work.done:
-                    return work.trace()
-                context += (work.last_token,)
-                await asyncio.sleep(0)
-        finally:
-            work.close()
+    def _pick(self, logq: FloatArray, noise: object) -> int:
+        return self._choices.choose(np.exp(logq[0]))
 
 
 class ChosenGenerator:

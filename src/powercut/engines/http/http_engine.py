@@ -17,6 +17,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from powercut.engines.background import BackgroundLoop
@@ -172,6 +173,8 @@ class HttpEngine:
         if self._closed:
             raise EngineError("this http engine is closed: load it again")
         decode_now = self.text.decode_now if isinstance(self.text, TokenizerText) else None
+        if request.rows and not self.stop_tokens:  # what is drawn from them here could be a stop that nobody knows
+            request = replace(request, rows=False)
         sequence = Sequence(request, keep_going, self.stop_tokens, decode_now)
         try:
             async with self._until_closed():

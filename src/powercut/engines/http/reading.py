@@ -15,11 +15,10 @@ import numpy as np
 from powercut.engines.http.api import RefusedError, UnavailableError
 from powercut.engines.http.dialects import Chunk, Json
 from powercut.engines.http.pool import Server, look_again
-from powercut.engines.laws import redraw
+from powercut.engines.laws import Drawn, redraw
 from powercut.engines.protocol import Request, Usage
 from powercut.engines.sequence import Sequence
 from powercut.errors import EngineError, one_line
-from powercut.trace import FloatArray, IntArray
 
 log = logging.getLogger("powercut")
 
@@ -149,11 +148,11 @@ class Reading:
         """Take in tokens and show them; ``stopped``: the server says that the last of them completes a stop."""
         sequence, request = self._sequence, self._sequence.request
         try:
-            tokens, laws, self._replaced = sequence.read_rows(chunk.tokens, chunk.ids, chunk.logprobs)
+            drawn, self._replaced = sequence.read_rows(chunk.tokens, chunk.ids, chunk.logprobs)
         except EngineError as error:
             raise server.wrong(error) from error
         stopped = stopped and not self._replaced
-        sequence.take(tokens, laws, stopped=stopped)
+        sequence.take(*drawn, stopped=stopped)
         if stopped and sequence.finished and sequence.last_token not in request.stop_ids:
             self._ends.add(sequence.last_token)
         if chunk.repeated and not server.warned:
@@ -170,8 +169,8 @@ class Reading:
 
 def draw_among(
     tokens: frozenset[int], chunk: Chunk, request: Request, uniform: float, barred: frozenset[int] = frozenset()
-) -> tuple[IntArray, FloatArray]:
-    """One token and its laws ``[3, 1]``, drawn at ``uniform`` in [0, 1) from the proposal, restricted to ``tokens``.
+) -> Drawn:
+    """One token and its laws, drawn at ``uniform`` in [0, 1) from the proposal, restricted to ``tokens``.
 
     The first row of ``chunk`` gives the proposal, under which ``barred`` tokens are impossible. Raises EngineError if
     it has none of ``tokens``.

@@ -17,14 +17,14 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from powercut.engines.laws import draw, next_token_law
+from powercut.engines.laws import Drawn, draw, next_token_law
 from powercut.engines.protocol import Chain, Usage
 from powercut.engines.sequence import Sequence
 from powercut.engines.transformers.choose_cache import out_of_memory
 from powercut.engines.transformers.native_cache import NativeCaches
 from powercut.engines.transformers.slots import Slots
 from powercut.errors import EngineError, one_line
-from powercut.trace import FloatArray, IntArray, Trace
+from powercut.trace import Rows, Trace
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Member:
         # Noise from the seed alone: token t uses noise[t], whoever else is in the batch.
         self.noise = np.random.default_rng(sequence.request.seed).random(sequence.request.max_new_tokens)
         self.slot: Any = None
-        self.drawn: tuple[IntArray, FloatArray]
+        self.drawn: Drawn
         self.nothing_left = False  # to draw: all that the model may say are stops, and it is too early for one
 
     async def trace(self) -> Trace:
@@ -190,7 +190,7 @@ class Batch:
         """Give slots to new requests; returns those that could draw their first token from what is cached."""
         ready = []
         for member in members:
-            request = member.sequence.request
+            request = member.sequence.rest()
             context, top_k = request.context, request.top_k
             member.slot, shared = self._cache.open(request)
             likely = self._cache.likely(member.slot, shared - 1, top_k) if shared == len(context) and top_k else None
@@ -202,8 +202,9 @@ class Batch:
                 self._cache.rewind(member.slot, shared)
                 if shared < len(context) - 1:
                     self._cache.prefill(member.slot, context[shared:-1])
-            member.sequence.prefilled = len(context) - shared
-            self._usage.prefilled += len(context) - shared
+            computed = len(context) - member.sequence.count - shared  # a token drawn already is fed like any other
+            member.sequence.prefilled = max(0, computed)
+            self._usage.prefilled += max(0, computed)
             self._usage.reused += shared
         return ready
 
@@ -231,12 +232,16 @@ class Batch:
         noise = [m.noise[m.sequence.count] for m in members]
         scores = _without_barred(members, scores, ids)
         law = next_token_law(scores.double(), torch.tensor(temperature, dtype=torch.float64, device=device))
+        rows: list[Rows | None] = [None] * len(members)
+        if ids is not None and any(member.sequence.request.rows for member in members):
+            all_ids, all_logp = ids.int().cpu().numpy(), law.logp.float().cpu().numpy()
+            rows = [Rows(all_ids[i : i + 1], all_logp[i : i + 1]) for i in range(len(members))]
         drawn = draw(law.logq, torch.tensor(noise, dtype=torch.float64, device=device))[:, None]
         drawn.clamp_(max=scores.shape[1] - 1)  # NaN rows draw past the end
         tokens = (drawn if ids is None else ids.gather(1, drawn)).cpu().numpy()
         laws = torch.stack((law.logp.gather(1, drawn)[:, 0], law.logq.gather(1, drawn)[:, 0], law.entropy))
-        for member, token, column in zip(members, tokens, laws.T.cpu().numpy(), strict=True):
-            member.drawn = token, column[:, None]
+        for member, token, column, row in zip(members, tokens, laws.T.cpu().numpy(), rows, strict=True):
+            member.drawn = Drawn(token, column[:, None], row)
         self._usage.decoded += len(members)
 
     def _deliver(self, members: list[Member]) -> None:
@@ -247,11 +252,10 @@ class Batch:
             if member.nothing_left:
                 self._end(member, member.sequence.nothing_left())
                 continue
-            tokens, laws = member.drawn
-            if not np.isfinite(laws).all():
+            if not np.isfinite(member.drawn.laws).all():
                 self._cache.forget(member.slot)
             try:
-                member.sequence.take(tokens, laws)
+                member.sequence.take(*member.drawn)
             except Exception as error:
                 self._end(member, error)
                 continue

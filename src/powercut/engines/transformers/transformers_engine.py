@@ -142,11 +142,17 @@ class TransformersEngine:
     async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
         """Draw tokens until a stop, ``max_new_tokens``, or ``keep_going`` returning False (see ``Engine.extend``)."""
         self.check(request)
-        while (member := self._join(request, keep_going)) is None:
-            await asyncio.sleep(PATIENCE)
-        return await member.trace()
+        sequence = Sequence(request, keep_going, self.stop_tokens, self._decode_now)
+        try:
+            if sequence.done:  # with the first token, which was drawn already
+                return sequence.trace()
+            while (member := self._join(sequence)) is None:
+                await asyncio.sleep(PATIENCE)
+            return await member.trace()
+        finally:
+            sequence.close()
 
-    def _join(self, request: Request, keep_going: KeepGoing | None) -> Member | None:
+    def _join(self, sequence: Sequence) -> Member | None:
         """Take a request into the batch of this event loop; None as long as another loop's may go on in a moment."""
         with self._lock:
             if self._closed:
@@ -155,7 +161,7 @@ class TransformersEngine:
                 if self._batch is not None and not self._batch.give_way("this engine went on in another event loop"):
                     return None
                 self._batch = Batch(self._cache, self.usage, self._thread)
-            return self._batch.join(Sequence(request, keep_going, self.stop_tokens, self._decode_now))
+            return self._batch.join(sequence)
 
     async def aclose(self) -> None:
         """Give back the memory of model and cache, and the thread. Requests that still run fail."""

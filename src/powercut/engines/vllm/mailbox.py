@@ -10,14 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from powercut.engines.laws import check_rows, padded_rows, top_k_laws, whole_numbers
+from powercut.engines.laws import Drawn, check_rows, padded_rows, top_k_laws, whole_numbers
 from powercut.engines.protocol import Request
 from powercut.engines.sequence import Sequence
 from powercut.errors import EngineError, PowercutError, one_line
 from powercut.trace import FloatArray, IntArray, Trace
-
-Piece = tuple[IntArray, FloatArray]
-"""Tokens ``[n]`` and their laws ``[3, n]``."""
 
 
 class Ticket:
@@ -32,7 +29,7 @@ class Ticket:
         self.loop = asyncio.get_running_loop()
         self.result: asyncio.Future[Trace] = self.loop.create_future()
 
-    def take(self, piece: Piece, ending: str | None) -> None:
+    def take(self, piece: Drawn, ending: str | None) -> None:
         """Take in new tokens; ``ending`` is vLLM's reason if it has ended the request, else None."""
         if self.result.done():
             return
@@ -44,13 +41,13 @@ class Ticket:
         if ending is not None or sequence.finished:
             self.result.set_result(sequence.trace())
 
-    def read(self, output: Any) -> Piece:
+    def read(self, output: Any) -> Drawn:
         """The tokens of a RequestOutput where it is too early for a stop, and their laws. Raises EngineError."""
         try:
-            tokens, laws, self.replaced = self.sequence.read_rows(*_rows(output.outputs[:1]))
+            drawn, self.replaced = self.sequence.read_rows(*_rows(output.outputs[:1]))
         except Exception as error:
             raise _worded(error) from error
-        return tokens, laws
+        return drawn
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""
@@ -109,12 +106,12 @@ def _is_error(output: Any) -> bool:
     return isinstance(output, BaseException)
 
 
-def laws_of(outputs: list[tuple[Request, Any]]) -> list[Piece | EngineError]:
+def laws_of(outputs: list[tuple[Request, Any]]) -> list[Drawn | EngineError]:
     """Tokens and laws of each RequestOutput, or why it has none; requests with the same settings are taken together."""
     groups: dict[tuple[int, float], list[int]] = defaultdict(list)
     for i, (request, _) in enumerate(outputs):
         groups[request.top_k or 0, request.temperature].append(i)
-    pieces: list[Piece | EngineError] = [EngineError("not yet computed")] * len(outputs)
+    pieces: list[Drawn | EngineError] = [EngineError("not yet computed")] * len(outputs)
     for (top_k, temperature), members in groups.items():
         try:
             joined = _joined([outputs[i][1].outputs[0] for i in members], top_k, temperature)
@@ -126,7 +123,7 @@ def laws_of(outputs: list[tuple[Request, Any]]) -> list[Piece | EngineError]:
         start = 0
         for i in members:
             end = start + len(outputs[i][1].outputs[0].token_ids)
-            pieces[i] = joined[0][start:end], joined[1][:, start:end]
+            pieces[i] = joined.between(start, end)
             start = end
     return pieces
 
@@ -138,10 +135,10 @@ def _worded(error: Exception) -> EngineError:
     return EngineError(f"vLLM's output cannot be read ({type(error).__name__}: {one_line(error)})")
 
 
-def _joined(outputs: list[Any], top_k: int, temperature: float) -> Piece:
+def _joined(outputs: list[Any], top_k: int, temperature: float) -> Drawn:
     """All tokens of ``outputs``, one after the other, and their laws."""
     tokens, ids, logprobs = _rows(outputs)
-    return tokens, top_k_laws(tokens, ids, logprobs, top_k=top_k, temperature=temperature)
+    return top_k_laws(tokens, ids, logprobs, top_k=top_k, temperature=temperature)
 
 
 def first_row(output: Any, top_k: int) -> dict[int, float]:

@@ -138,6 +138,8 @@ class VllmEngine:
                 mailbox = self._mailboxes[loop] = Mailbox(self._abort)
         try:
             while True:
+                if sequence.done:  # with the first token, which was drawn already
+                    return sequence.trace()
                 ticket = Ticket(f"powercut-{next(self._ids)}", sequence)
                 stream = self._background.submit(self._stream(ticket, rank, mailbox))
                 try:
