@@ -31,6 +31,10 @@ class PromptError(SettingError):
         self.index, self.reason = index, reason
 
 
+class ContextLengthError(SettingError):
+    """A prompt and the completion asked for, which are together longer than the model's context."""
+
+
 class EngineError(PowercutError, RuntimeError):
     """An engine that cannot be loaded, or that failed while decoding."""
 

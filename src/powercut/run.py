@@ -19,6 +19,7 @@ from powercut.errors import BudgetError, EngineError, PromptError, SettingError,
 from powercut.prompt import Prompt, TemplateArgs, check_system, check_template_args
 from powercut.records import Completed
 from powercut.samplers import BestOfN
+from powercut.samplers.draw import Observer
 from powercut.samplers.sampler import Sampler
 from powercut.samplers.settings import check_number
 from powercut.text import encode_prompt
@@ -150,7 +151,9 @@ async def stream(
                 reason = f"not started: the {budget} tokens of max_total_tokens are spent"
                 done.put_nowait(Failure(i, j, BudgetError(reason)))
             else:
-                done.put_nowait(await _draw_one(metered, sampler, prompt, i, j, options))
+                observe = None if options.observe is None else functools.partial(options.observe, i, j)
+                one = sampler_at(sampler, options, i, j)
+                done.put_nowait(await draw_one(metered, one, prompt, (i, j), options.seed, observe))
 
     if (concurrency := options.concurrency) is None:
         width = sampler_at(sampler, options, 0, 0).width if total else 1
@@ -300,16 +303,12 @@ async def _encode(
     encoded: list[IntArray | SettingError] = []
     for i, prompt in enumerate(prompts):
         try:
-            ids = await encode_prompt(
-                engine.text,
-                prompt,
+            tokens = await encode_checked(
+                *(engine, sampler, prompt),
                 chat=options.chat,
                 system=options.system,
                 template_args=options.template_args,
             )
-            tokens = np.array(ids, dtype=np.int64)
-            for request in sampler.decoding.on(engine).longest(tokens):
-                engine.check(request)
         except SettingError as error:
             if not options.skip_bad:
                 raise PromptError(i, error) from error
@@ -319,17 +318,32 @@ async def _encode(
     return encoded
 
 
-async def _draw_one(
-    engine: Engine, sampler: Sampler, prompt: IntArray, i: int, j: int, options: RunOptions
+async def encode_checked(engine: Engine, sampler: Sampler, prompt: Prompt, **how: Any) -> IntArray:
+    """A prompt's token ids (``how``: as ``encode_prompt`` has it); SettingError if the longest request cannot be."""
+    tokens = np.array(await encode_prompt(engine.text, prompt, **how), dtype=np.int64)
+    for request in sampler.decoding.on(engine).longest(tokens):
+        engine.check(request)
+    return tokens
+
+
+async def draw_one(
+    engine: Engine,
+    sampler: Sampler,
+    prompt: IntArray,
+    place: tuple[int, int],
+    seed: int,
+    observe: Observer | None = None,
 ) -> Completion | Failure:
-    """One completion, or why there is none. Only a cancellation from outside gets through."""
-    rng = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(i, j)))
-    observe = None if options.observe is None else functools.partial(options.observe, i, j)
+    """The completion that a run with this ``seed`` has at ``place`` (prompt and sample index), or why there is none.
+
+    Only a cancellation from outside gets through.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=place))
     try:
-        return await sampler_at(sampler, options, i, j)(engine, prompt, rng, observe, place=(i, j))
+        return await sampler(engine, prompt, rng, observe, place=place)
     except Exception as error:
-        return Failure(i, j, error)
+        return Failure(*place, error)
     except asyncio.CancelledError:
         if (task := asyncio.current_task()) is None or task.cancelling():
             raise
-        return Failure(i, j, EngineError("the engine dropped the request"))
+        return Failure(*place, EngineError("the engine dropped the request"))

@@ -231,6 +231,17 @@ class Stats:
     tries: int | None = None
     satisfied: bool | None = None
 
+    @classmethod
+    def of(cls, steps: Sequence[Step], **others: Any) -> Stats:
+        """The figures of these steps, and the ``others`` by their names."""
+        count = len(steps)
+        return cls(
+            steps=count,
+            acceptance=sum(step.accepted for step in steps) / count if count else None,
+            changed=sum(step.changed_at is not None for step in steps) / count if count else None,
+            **others,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

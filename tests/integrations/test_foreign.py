@@ -40,6 +40,7 @@ def test_what_the_sampler_decides_is_noted_once(caplog):
 def test_what_no_sampler_can_do_is_refused():
     own = sampler_for()
     nothing = {"logprobs": False, "best_of": 1, "num_choices": None, "logit_bias": None}
+    nothing |= {"frequency_penalty": 0.0, "repetition_penalty": 1, "response_format": {"type": "text"}}
     assert own.request(nothing) is own.plain
     for asked in ({"best_of": 2}, {"logprobs": True}, {"presence_penalty": 0.1}, {"response_format": {"type": "json"}}):
         with pytest.raises(SettingError, match=f"{next(iter(asked))} is not supported by powercut: leave it out"):

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from powercut.errors import SettingError
+from powercut.errors import ContextLengthError, SettingError
 from powercut.text import Text
 from powercut.trace import IntArray, Trace, read_only
 
@@ -128,6 +128,8 @@ def check_request(
 ) -> None:
     """Raise SettingError if an engine of these sizes, in tokens, can never serve ``request``. None: not known.
 
+    It is a ContextLengthError for a context that is too long.
+
     Without ``reads_text`` it cannot look for stop strings, for which ``textless`` gives the remedy, as ``longer`` does
     for a context that is too long. ``special`` are its tokens without text, ids by name: no stop string may hold one.
     ``whole_vocabulary`` False: it needs a top_k. ``temperatures`` are the least and the most that it can draw at.
@@ -146,7 +148,7 @@ def check_request(
     if vocab_size is not None and (highest := max(request.stop_ids, default=0)) >= vocab_size:
         raise SettingError(f"stop: there is no token {highest} in the vocabulary of {vocab_size}, counted from 0")
     if context_length is not None and size > context_length:
-        raise SettingError(
+        raise ContextLengthError(
             f"a prompt of {len(request.context)} tokens and max_new_tokens={request.max_new_tokens} exceed "
             f"context_length={context_length}: shorten the prompt, lower max_new_tokens or {longer}"
         )

@@ -22,18 +22,28 @@ from powercut.trace import Completion
 
 logger = logging.getLogger(__name__)
 
-_LENGTH = ("max_tokens", "max_completion_tokens", "max_gen_toks")
+LENGTHS = ("max_tokens", "max_completion_tokens", "max_gen_toks")
 _STOP = ("stop", "stop_seqs", "until")
-_DECIDED = ("temperature", "top_p", "top_k", "min_p", "do_sample")
-"""What many tasks ask for, and what a sampler decides by itself."""
+DECIDED = ("temperature", "top_p", "top_k", "min_p", "do_sample")
+"""What many tasks and clients ask for, and what a sampler decides by itself."""
 
-_REFUSED = (
-    *("frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs"),
-    *("prompt_logprobs", "response_schema", "response_format", "modalities", "num_choices", "best_of"),
-)
-"""What no sampler of powercut can do."""
-_ONE = ("num_choices", "best_of")
-"""Those of _REFUSED for which 1 asks for nothing."""
+REFUSED: Mapping[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("frequency_penalty", "presence_penalty"), (0,)),
+    **dict.fromkeys(("repetition_penalty", "num_choices", "best_of"), (1,)),
+    "logit_bias": ({},),
+    "modalities": (["text"],),
+    "response_format": ({"type": "text"},),
+    **dict.fromkeys(("logprobs", "top_logprobs", "prompt_logprobs", "response_schema"), ()),
+}
+"""What no sampler of powercut can do, with the values besides None and False that ask for nothing."""
+
+
+def refuse(asked: Mapping[str, Any], unsupported: Mapping[str, tuple[Any, ...]] = REFUSED) -> None:
+    """Raise SettingError for the first of the ``unsupported`` fields that asks for something."""
+    for name, nothing in unsupported.items():
+        value = asked.get(name)
+        if value is not None and value is not False and value not in nothing:
+            raise SettingError(f"{name} is not supported by powercut: leave it out")
 
 
 class SamplerFor:
@@ -54,17 +64,14 @@ class SamplerFor:
         A length replaces ``max_new_tokens``, stops are added to the sampler's own. What the sampler decides by itself,
         such as a temperature, is not used, which is logged once. Raises SettingError for what no sampler can do.
         """
-        for name in _REFUSED:
-            value = asked.get(name)
-            if value is not None and value is not False and not (value == 1 and name in _ONE):
-                raise SettingError(f"{name} is not supported by powercut: leave it out")
-        for name in _DECIDED:
+        refuse(asked)
+        for name in DECIDED:
             if asked.get(name) is not None and name not in self._told:
                 self._told.add(name)
                 what = f"{name}={asked[name]} is not used"
                 logger.warning("%s: the sampler %s decides it, by settings given %s", what, self.name, self._remedy)
         own: dict[str, Any] = {}
-        if lengths := [asked[name] for name in _LENGTH if asked.get(name) is not None]:
+        if lengths := [asked[name] for name in LENGTHS if asked.get(name) is not None]:
             own["max_new_tokens"] = lengths[0]
         if stops := [stop for name in _STOP for stop in _listed(asked.get(name)) if stop]:
             own["stop"] = [*self.plain.stop, *stops]

@@ -119,9 +119,13 @@ class BestOfN(Restricted):
             return False
         return self.budget is None or sum(map(len, whole.values())) + len(running) * self.max_new_tokens < self.budget
 
+    def score(self, trace: Trace) -> float:
+        """What decides between completions, or between those with equally many votes; in nats."""
+        return float(trace.logp.sum() if self.select == "logp" else trace.logp.mean())
+
     async def _best(self, traces: Sequence[Trace], draw: Draw) -> int:
         """The index of the completion to return; the first of equals."""
-        scores = [float(trace.logp.sum() if self.select == "logp" else trace.logp.mean()) for trace in traces]
+        scores = [self.score(trace) for trace in traces]
         if self.select != "majority" or draw.engine.text is None:
             return int(np.argmax(scores))
         texts = [await draw.text_of(trace) for trace in traces]

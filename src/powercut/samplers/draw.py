@@ -262,10 +262,8 @@ class Draw:
                 log.warning(where, *self._place, one_line(error))
         required = self._decoding.require is not None
         steps = tuple(self.steps)
-        stats = Stats(
-            steps=len(steps),
-            acceptance=sum(step.accepted for step in steps) / len(steps) if steps else None,
-            changed=sum(step.changed_at is not None for step in steps) / len(steps) if steps else None,
+        stats = Stats.of(
+            steps,
             tokens_decoded=self._decoded,
             tokens_prefilled=self._prefilled,
             seconds=time.perf_counter() - self._start,
