@@ -20,6 +20,7 @@ RUNS = {
     "refine_finished": "",
     "quality": "--problems 2 --budgets 40 --max-new-tokens 8",
     "report": "--rows 200 --seeds 2 --text-length 20",
+    "serve": f"--clients 3 --seconds 1 --chains 2 --repeats 1 --requests 3 {SMALL_CHAINS}",
     "throughput": f"{SMALL_CHAINS} --count 3 --concurrency 2",
 }
 """Options that make each of them small."""

@@ -22,6 +22,7 @@ FOLDERS = {
         "powercut.cli.run_cells",
         "powercut.integrations.inspect",
     ),
+    "serve": ("powercut.server",),
     "lm-eval": ("powercut.integrations.lm_eval",),
 }
 """Whose modules each extra is for. What is in none of them runs with the core's dependencies alone."""

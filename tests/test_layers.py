@@ -25,6 +25,7 @@ LAYERS = [
     {"integrations"},
     {"evals"},
     {"report"},
+    {"server"},
     {"cli"},
     {"__main__"},
 ]

@@ -31,6 +31,12 @@ TURNS: list[dict[str, str]] = [{"role": role, "content": _MARK} for role in ("us
 _SEEN: WeakKeyDictionary[Text, set[str]] = WeakKeyDictionary()
 """For each text whose chat template was looked at, the roles that need no further look."""
 
+_PRINTED = (*range(33, 127), *range(161, 173), *range(174, 256))
+_BYTE_OF = {chr(byte): byte for byte in _PRINTED} | {
+    chr(256 + i): byte for i, byte in enumerate(sorted({*range(256)} - {*_PRINTED}))
+}
+"""The bytes for which the characters of a byte-level vocabulary stand."""
+
 
 class Text(Protocol):
     """How an engine reads prompts and shows completions. Its calls may wait: for a server's answer, say."""
@@ -121,6 +127,42 @@ class TokenizerText:
         """The tokenizer's own end token, if it has one."""
         end = getattr(self._tokenizer, "eos_token_id", None)
         return frozenset() if end is None else frozenset({int(end)})
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Token ids of a text alone: nothing is added, and special tokens in it are what they are called."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def with_special(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, special ones as what they are called."""
+        return cast(str, self._tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
+
+    def describe(self) -> dict[str, Any]:
+        """The tokenizer's class, chat template and special tokens by their use, None for those it does not have."""
+        names = ("bos_token", "eos_token", "pad_token", "unk_token")
+        facts = {name: getattr(self._tokenizer, name, None) for name in ("chat_template", *names)}
+        return {"tokenizer_class": type(self._tokenizer).__name__, **facts}
+
+    def name_of(self, token: int) -> str:
+        """The text of one token; what it is called if it is a special one."""
+        if token in (named := self._special_names):
+            return named[token]
+        piece = self._tokenizer.convert_ids_to_tokens(token)
+        text = self.decode_now([token])
+        return f" {text}" if isinstance(piece, str) and piece.startswith("▁") and not text.startswith(" ") else text
+
+    def bytes_of(self, token: int) -> bytes | None:
+        """The bytes of one token, which may be part of a character; None where its vocabulary does not tell."""
+        name = self.name_of(token)
+        if "\ufffd" not in name:
+            return name.encode()
+        piece = str(self._tokenizer.convert_ids_to_tokens(token))
+        if re.fullmatch("<0x[0-9A-F]{2}>", piece):
+            return bytes.fromhex(piece[3:5])
+        return bytes(map(_BYTE_OF.__getitem__, piece)) if set(piece) <= _BYTE_OF.keys() else None
+
+    @cached_property
+    def _special_names(self) -> dict[int, str]:
+        return {token: name for name, token in self.special_tokens.items()}
 
     async def is_rendered(self, text: str) -> bool:
         """Whether ``text`` begins with the template's first special token, or with its opening where that has none."""

@@ -24,7 +24,7 @@ def page(capsys, monkeypatch):
     return show
 
 
-COMMANDS = ["sample", "eval", "models", "report", "reproduce", "verify"]
+COMMANDS = ["sample", "eval", "models", "report", "reproduce", "serve", "verify"]
 
 
 @pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])

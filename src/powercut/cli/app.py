@@ -21,6 +21,7 @@ from powercut.cli.output import forget_stdout, open_streams, say, to_stdout
 from powercut.cli.report import report
 from powercut.cli.reproduce import reproduce
 from powercut.cli.sample import sample
+from powercut.cli.serve import serve
 from powercut.cli.verify import verify
 from powercut.errors import PowercutError
 
@@ -37,6 +38,7 @@ app.command("eval", cls=Command)(evaluate)
 app.command(cls=Command)(models)
 app.command(cls=Command)(report)
 app.command(cls=Command)(reproduce)
+app.command(cls=Command)(serve)
 app.command(cls=Command)(verify)
 
 

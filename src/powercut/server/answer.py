@@ -1,0 +1,139 @@
+"""How an answer travels: whole, or as server-sent events, for as long as its client is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from powercut.server.ongoing import Ongoing
+from powercut.server.refusals import Refusal, refusal
+from powercut.server.shape import encoded, state
+
+KEEP_ALIVE = 10.0
+"""Seconds of silence after which a stream has a comment, so that nothing in between hangs up."""
+
+_NO_BUFFER = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "Connection": "keep-alive"}
+"""Tells proxies to pass each event on at once."""
+
+
+class JsonAnswer(Response):
+    """JSON in UTF-8."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return encoded(content)
+
+
+def refused(why: Refusal) -> Response:
+    """The answer that is an error."""
+    return JsonAnswer(why.body, why.status, headers=why.headers)
+
+
+class Answer(Response):
+    """The answer to a request that is being answered. A client that goes away leaves it at once."""
+
+    def __init__(self, ongoing: Ongoing) -> None:
+        super().__init__()
+        self._ongoing = ongoing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        with self._ongoing.read():
+            sending = asyncio.create_task(self._send(scope, receive, send))
+            leaving = asyncio.create_task(_gone(receive))
+            try:
+                await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+                if sending.done():
+                    await sending
+            finally:
+                for task in (sending, leaving):
+                    task.cancel()
+                await asyncio.gather(sending, leaving, return_exceptions=True)
+
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._ongoing.order.stream:
+            await _stream(self._ongoing, send)
+            return
+        try:
+            await self._ongoing.complete()
+            response: Response = JsonAnswer(await self._ongoing.shape.whole(self._ongoing))
+        except Exception as error:
+            response = refused(refusal(error))
+        await response(scope, receive, send)
+
+
+async def _gone(receive: Receive) -> None:
+    """Wait until the client hangs up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _stream(ongoing: Ongoing, send: Send) -> None:
+    headers = {"content-type": "text/event-stream; charset=utf-8", **_NO_BUFFER}
+    start: Message = {"type": "http.response.start", "status": 200}
+    await send({**start, "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()]})
+    async for event in _events(ongoing):
+        await send({"type": "http.response.body", "body": event, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _events(ongoing: Ongoing) -> AsyncIterator[bytes]:
+    """The stream; an error in the middle of it is an event too."""
+    shape = ongoing.shape
+    try:
+        for each in shape.opening(ongoing):
+            yield _event(each)
+        async for event in _texts(ongoing):
+            yield event
+        await ongoing.complete()
+        for each in shape.closing(ongoing):
+            yield _event(each)
+    except Exception as error:
+        yield _event(shape.failing(ongoing, error))
+    if shape.ends is not None:
+        yield b"data: " + shape.ends.encode() + b"\n\n"
+
+
+async def _texts(ongoing: Ongoing) -> AsyncIterator[bytes]:
+    """Text and progress of all choices as they come, until the last has ended."""
+    sent, shown = [""] * len(ongoing.choices), [0] * len(ongoing.choices)
+    ended: set[int] = set()
+    seen = -1
+    while len(ended) < len(ongoing.choices):
+        try:
+            seen = await ongoing.changed(seen, KEEP_ALIVE)
+        except TimeoutError:
+            yield b": at work\n\n"
+            continue
+        for index, choice in enumerate(ongoing.choices):
+            if index in ended:
+                continue
+            if ongoing.order.progress and choice.events > shown[index] and (line := state(choice)) is not None:
+                shown[index] = choice.events
+                if (event := ongoing.shape.progress(ongoing, index, line)) is not None:
+                    yield _event(event)
+            done, text = choice.completion is not None, choice.text
+            if not text.startswith(sent[index]):
+                raise Refusal(500, "the text changed after it was sent: ask again without stream", kind="server_error")
+            more = text[len(sent[index]) :]
+            if more or (done and ongoing.order.logprobs):
+                sent[index] = text
+                yield _event(await ongoing.shape.text(ongoing, index, more))
+            if done:
+                ended.add(index)
+                for each in ongoing.shape.end(ongoing, index):
+                    yield _event(each)
+        if ongoing.done:
+            return
+
+
+def _event(value: dict[str, Any]) -> bytes:
+    """One event; those of /v1/responses have a type, which is their name too."""
+    name = f"event: {value['type']}\n".encode() if isinstance(value.get("type"), str) else b""
+    return name + b"data: " + encoded(value) + b"\n\n"

@@ -1,0 +1,68 @@
+"""The routes that translate between text and token ids, as vLLM has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.responses import Response
+
+from powercut.errors import SettingError
+from powercut.server.answer import JsonAnswer
+from powercut.server.bodies import DetokenizeBody, TokenizeBody
+from powercut.server.messages import plain_messages
+from powercut.server.offer import Offer
+from powercut.server.refusals import Refusal, unusable
+from powercut.text import TokenizerText, encode_prompt
+
+
+def add_token_routes(app: FastAPI, offer: Offer) -> None:
+    """Add /tokenize, /detokenize and /tokenizer_info."""
+    text = offer.engine.text
+    assert text is not None, "checked when the server starts"
+
+    @app.post("/tokenize")
+    async def tokenize(body: TokenizeBody) -> Response:
+        """Token ids of a raw prompt or of messages."""
+        offer.check_model(body.model)
+        tokens = await _encoded(body)
+        answer: dict[str, Any] = {"count": len(tokens), "tokens": tokens}
+        if (length := getattr(offer.engine, "context_length", None)) is not None:
+            answer["max_model_len"] = length
+        if body.return_token_strs:
+            answer["token_strs"] = [await _name(token) for token in tokens]
+        return JsonAnswer(answer)
+
+    @app.post("/detokenize")
+    async def detokenize(body: DetokenizeBody) -> Response:
+        """The text of token ids, special tokens as what they are called where the tokenizer is here."""
+        offer.check_model(body.model)
+        if any(not 0 <= token < 2**31 for token in body.tokens):
+            raise Refusal(400, "tokens must be token ids of at least 0 and below 2^31", param="tokens")
+        prompt = text.with_special(body.tokens) if isinstance(text, TokenizerText) else await text.decode(body.tokens)
+        return JsonAnswer({"prompt": prompt})
+
+    @app.get("/tokenizer_info")
+    async def tokenizer_info() -> Response:
+        """The chat template, and the special tokens."""
+        if not isinstance(text, TokenizerText):
+            raise Refusal(404, "the tokenizer is not on this machine: ask the model's server", code="no_tokenizer")
+        return JsonAnswer(text.describe())
+
+    async def _encoded(body: TokenizeBody) -> list[int]:
+        if (body.prompt is None) == (body.messages is None):
+            raise Refusal(400, "give prompt or messages, and one of them alone", param="prompt")
+        field = "messages" if body.prompt is None else "prompt"
+        try:
+            if body.messages is not None:
+                return await encode_prompt(text, plain_messages(body.messages))
+            if body.add_special_tokens is False:
+                if not isinstance(text, TokenizerText):
+                    raise SettingError("add_special_tokens: the tokenizer is not on this machine: leave it out")
+                return text.encode_plain(body.prompt or "")
+            return await text.encode(body.prompt or "")
+        except SettingError as error:
+            raise unusable(error, ("add_special_tokens",), field) from None
+
+    async def _name(token: int) -> str:
+        return text.name_of(token) if isinstance(text, TokenizerText) else await text.decode([token])

@@ -1,0 +1,92 @@
+"""Deadlines and budgets: a chain ends where it stands, and the answer says so."""
+
+import pytest
+
+import powercut as pc
+from tests.server.serving import SETTINGS, HalfEngine, LettersEngine, serving, web
+
+PROMPT = [{"role": "user", "content": "abc"}]
+
+
+def test_a_budget_ends_the_chain_after_the_last_step_that_it_pays(ask):
+    events = []
+    sampler = pc.EntropyCut(**SETTINGS, alpha=2)
+    pc.sample(LettersEngine(), sampler, [PROMPT], seed=5, observe=lambda i, j, event: events.append(event))
+    for budget in (4, 9, 15, 25, 10_000):
+        answer = ask(seed=5, alpha=2, budget=budget).json()
+        spent, standing, stopped = 0, None, None
+        for event in events:
+            spent += len(event.proposal) if event.step is None else event.step.tokens_decoded
+            if spent > budget:
+                stopped = "budget"
+                break
+            standing = event
+        assert answer["powercut"]["stopped"] == stopped
+        [choice] = answer["powercut"]["choices"]
+        assert choice["stopped"] == stopped
+        assert choice["logp"] == float(standing.trace.logp.sum())
+        assert answer["usage"]["completion_tokens"] == len(standing.trace)
+        assert answer["choices"][0]["finish_reason"] == ("stop" if standing.trace.finished else "length")
+
+
+def test_a_budget_below_the_first_extension_gives_its_beginning(ask):
+    for sampler in ("entropy-cut", "standard", "smc", "tmc", "low-temperature"):
+        answer = ask(seed=1, sampler=sampler, budget=2).json()
+        assert answer["powercut"]["stopped"] == "budget"
+        assert answer["usage"]["completion_tokens"] <= 2
+        assert answer["choices"][0]["message"]["content"]
+
+
+def test_the_budget_of_best_of_n_is_its_own(ask):
+    answer = ask(sampler="best-of-n", budget=30).json()["powercut"]
+    assert answer["settings"]["budget"] == 30
+    assert answer["stopped"] is None
+
+
+def test_what_rejection_rejects_is_no_answer(ask):
+    answer = ask(sampler="rejection", budget=30, alpha=50)
+    assert answer.status_code == 504
+    assert answer.headers["x-should-retry"] == "false"
+    assert answer.json()["error"]["code"] == "budget"
+
+
+def test_a_deadline_returns_where_the_chain_stands():
+    with serving(HalfEngine()) as served:
+        for seconds in (0.5, 2, 8, 32, 128):  # until it is long enough for a few tokens, on whatever machine
+            body = {"messages": PROMPT, "sampler": "low-temperature", "min_new_tokens": 11, "deadline_s": seconds}
+            answer = web.post(f"{served.url}/chat/completions", json=body)
+            if answer.status_code == 200:
+                break
+    assert answer.json()["powercut"]["stopped"] == "deadline"
+    assert answer.json()["choices"][0]["finish_reason"] == "length"
+    assert 1 <= len(answer.json()["choices"][0]["message"]["content"]) <= 4
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_deadline_returned_or_an_error_with_x_should_retry_false(served, stream):
+    body = {"messages": [{"role": "user", "content": "hab"}], "deadline_s": 0.2, "stream": stream}
+    answer = web.post(f"{served.url}/chat/completions", json=body)
+    if stream:
+        assert '"code":"deadline"' in answer.text
+        return
+    assert answer.status_code == 504
+    assert answer.headers["x-should-retry"] == "false"
+    assert answer.json()["error"]["code"] == "deadline"
+
+
+def test_a_deadline_in_the_queue():
+    engine = LettersEngine()
+    engine.concurrency = 1
+    with (
+        serving(engine) as served,
+        web.stream(
+            "POST",
+            f"{served.url}/chat/completions",
+            json={"messages": [{"role": "user", "content": "hab"}], "stream": True},
+        ) as hanging,
+    ):
+        next(hanging.iter_lines())
+        body = {"messages": PROMPT, "deadline_s": 0.2}
+        answer = web.post(f"{served.url}/chat/completions", json=body)
+    assert answer.status_code == 504
+    assert "in the queue" in answer.json()["error"]["message"]

@@ -1,0 +1,169 @@
+"""Streams: their order, their headers, and that what is sent is never taken back."""
+
+import json
+
+import pytest
+
+from powercut.server import answer
+from powercut.server.safe_text import SafeText
+from tests.server.serving import HalfEngine, eventually, open_request, serving, web
+
+CHAT = {"messages": [{"role": "user", "content": "abc"}], "seed": 5, "stream": True}
+
+
+def streamed(served, path="/chat/completions", **fields):
+    """The response's headers, and the data of its events; comments are left out."""
+    with web.stream("POST", served.url + path, json={**CHAT, **fields}) as response:
+        assert response.status_code == 200, response.read()
+        lines = [line for line in response.iter_lines() if line.startswith("data: ")]
+    return response.headers, [line.removeprefix("data: ") for line in lines]
+
+
+def deltas(events, index=0):
+    choices = [choice for event in events if event != "[DONE]" for choice in json.loads(event).get("choices", [])]
+    return [choice for choice in choices if choice["index"] == index]
+
+
+def text_of(events, index=0):
+    return "".join(choice["delta"].get("content", "") for choice in deltas(events, index))
+
+
+def test_stream_order_role_content_finish_done_one_id(served, ask):
+    _, events = streamed(served)
+    assert events[-1] == "[DONE]"
+    assert "powercut" in json.loads(events[-2])
+    chunks = [json.loads(event) for event in events[:-1]]
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert not any("usage" in chunk for chunk in chunks)
+    first, *middle, last = deltas(events)
+    assert first["delta"] == {"role": "assistant", "content": ""}
+    assert all(set(choice["delta"]) == {"content"} and choice["finish_reason"] is None for choice in middle)
+    assert last["delta"] == {}
+    whole = ask(seed=5).json()
+    assert last["finish_reason"] == whole["choices"][0]["finish_reason"]
+    assert text_of(events) == whole["choices"][0]["message"]["content"]
+
+
+def test_metropolis_hastings_text_comes_at_once(served):
+    _, events = streamed(served, alpha=1)
+    assert [bool(choice["delta"].get("content")) for choice in deltas(events)] == [False, True, False]
+
+
+@pytest.mark.parametrize("sampler", ["standard", "low-temperature"])
+def test_text_that_cannot_change_is_sent_as_drawn(sampler):
+    body = {**CHAT, "sampler": sampler, "min_new_tokens": 11}
+    with (
+        serving(HalfEngine()) as served,
+        web.stream("POST", f"{served.url}/chat/completions", json=body) as answer,
+    ):
+        text = ""
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                text += json.loads(line.removeprefix("data: "))["choices"][0]["delta"]["content"]
+            if len(text) == 4:
+                break
+
+
+def test_include_usage(served, ask):
+    _, events = streamed(served, stream_options={"include_usage": True})
+    *chunks, last = [json.loads(event) for event in events[:-1]]
+    assert last["choices"] == []
+    assert last["usage"] == ask(seed=5).json()["usage"]
+    assert all(chunk["usage"] is None for chunk in chunks)
+
+
+def test_proxy_headers(served):
+    headers, _ = streamed(served)
+    assert headers["content-type"].startswith("text/event-stream")
+    assert headers["x-accel-buffering"] == "no"
+    assert "no-cache" in headers["cache-control"]
+
+
+def test_first_byte_before_any_token_and_keep_alive(monkeypatch):
+    monkeypatch.setattr(answer, "KEEP_ALIVE", 0.05)
+    body = {"messages": [{"role": "user", "content": "hab"}], "stream": True}  # hangs
+    with (
+        serving() as served,
+        web.stream("POST", f"{served.url}/chat/completions", json=body) as response,
+    ):
+        lines = response.iter_lines()
+        assert '"role":"assistant"' in next(lines)
+        assert next(lines) == ""
+        assert [next(lines) for _ in range(4)] == [": at work", "", ": at work", ""]
+
+
+def test_error_object_in_mid_stream(served):
+    _, events = streamed(served, messages=[{"role": "user", "content": "gab"}])
+    error = json.loads(events[-2])["error"]
+    assert events[-1] == "[DONE]"
+    assert error == {
+        "message": "the model returned NaN: try dtype float32",
+        "type": "server_error",
+        "param": None,
+        "code": "engine_failed",
+    }
+
+
+def test_progress_is_told_if_asked_for(served):
+    _, events = streamed(served, stream_progress=True, include=None)
+    lines = [
+        choice["delta"]["reasoning_content"] for choice in deltas(events) if "reasoning_content" in choice["delta"]
+    ]
+    assert lines[0] == "stage 1/3, 4 tokens\n"
+    assert "accepted" in lines[-1]
+
+
+def test_streams_of_several_choices(served, ask):
+    _, events = streamed(served, n=3)
+    whole = ask(seed=5, n=3).json()["choices"]
+    assert [text_of(events, i) for i in range(3)] == [choice["message"]["content"] for choice in whole]
+
+
+def test_logprobs_come_with_the_text(served, ask):
+    for sampler in ("entropy-cut", "standard"):
+        fields = {"logprobs": True, "top_logprobs": 1, "sampler": sampler}
+        _, events = streamed(served, **fields)
+        told = [choice["logprobs"] for choice in deltas(events) if choice["logprobs"] is not None]
+        assert told == [ask(seed=5, **fields).json()["choices"][0]["logprobs"]]
+
+
+@pytest.mark.parametrize("stop", [["dd"], ["abab", "ba"], ["c", "aab"]])
+def test_no_beginning_of_a_stop_is_sent(served, ask, stop):
+    for seed in range(8):
+        fields = {"seed": seed, "sampler": "standard", "stop": stop}
+        _, events = streamed(served, **fields)
+        assert text_of(events) == ask(**fields).json()["choices"][0]["message"]["content"]
+
+
+def test_completions_stream(served, ask):
+    fields = {"prompt": ["ab", "cd"], "echo": True, "stream_options": {"include_usage": True}}
+    _, events = streamed(served, "/completions", messages=None, **fields)
+    chunks = [json.loads(event) for event in events[:-1]]
+    whole = ask("/v1/completions", seed=5, **{**fields, "stream_options": None}).json()
+    for index in range(2):
+        parts = [c for chunk in chunks for c in chunk["choices"] if c["index"] == index]
+        assert "".join(part["text"] for part in parts) == whole["choices"][index]["text"]
+        assert parts[-1]["finish_reason"] == whole["choices"][index]["finish_reason"]
+    assert chunks[-1]["usage"] == whole["usage"]
+    assert events[-1] == "[DONE]"
+
+
+def test_slow_readers_do_not_hold_the_engine():
+    """One who reads nothing has his chains drawn all the same."""
+    with serving() as served, open_request(served, {**CHAT, "n": 64}) as connection:
+        connection.recv(1)
+        eventually(lambda: "powercut_chains_total 64" in web.get(f"{served.root}/metrics").text)
+
+
+def test_a_model_of_unfinished_characters():
+    """What a character is becomes known with its last byte: nothing is sent before."""
+    whole = "aé€𝄞b".encode()
+    for stops in ([], ["€"]):
+        safe, sent = SafeText(lambda ids: bytes(ids).decode(errors="replace"), stops), []
+        for byte in whole:
+            safe.add([byte])
+            sent.append(safe.text)
+        final = whole.decode() if not stops else "aé"
+        assert sent[-1] == final
+        assert all(final.startswith(text) for text in sent)
