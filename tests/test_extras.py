@@ -15,9 +15,10 @@ FOLDERS = {
     "transformers": ("powercut.engines.transformers", "powercut.models"),
     "http": ("powercut.engines.http",),
     "vllm": ("powercut.engines.vllm",),
-    "report": ("powercut.report",),
+    "report": ("powercut.locking", "powercut.report", "powercut.study", "powercut.cli.study"),
     "eval": (
         "powercut.evals",
+        "powercut.locking",
         "powercut.cli.eval_progress",
         "powercut.cli.run_cells",
         "powercut.integrations.inspect",

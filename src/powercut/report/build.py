@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from powercut.report import csv
-from powercut.report.html import html
 from powercut.report.markdown import markdown
+from powercut.report.page import html
 from powercut.report.read import read_runs
 from powercut.report.sections import compose
 from powercut.report.summary import summarise
@@ -30,9 +31,16 @@ def build(folders: Sequence[Path], formats: Sequence[str] = ("md", "csv", "html"
     summary = summarise(cells)
     sections = compose(summary, runs)
     title = "Power sampling: " + ", ".join(summary.models)
+    completions = sum(entry.completions for group in summary.tasks.values() for entry in group)
     write: dict[str, Callable[[], str]] = {
         "md": lambda: markdown(sections, title, notes),
         "csv": lambda: csv.results(summary),
-        "html": lambda: html(summary, sections, title, notes),
+        "html": lambda: html(
+            sections,
+            title,
+            f"{completions:,} completions, reported by powercut {version('powercut')}",
+            notes=notes,
+            footer="Intervals, tests and columns are explained in powercut's docs/report.md.",
+        ),
     }
     return Report({name: write[name]() for name in formats}, main_table(summary), notes)

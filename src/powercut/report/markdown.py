@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from powercut.report.sections import Section
+from powercut.report.page import Section
 from powercut.report.tables import TextRow, TextTable
 
 

@@ -1,57 +1,21 @@
-"""Plots as SVG that stands in a page: text is text, and every colour is a variable of the page's style."""
+"""The plots of a report on runs, as SVG."""
 
 from __future__ import annotations
 
-import html
-import io
 import math
-import re
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from powercut.report.drawing import COLOURS, HUES, INK, STYLE, draw_svg, log_x
 from powercut.report.labels import show_value, symbol
 from powercut.report.summary import Ablation, Entry, Summary
 from powercut.report.tables import percent
 
-COLOURS = 8
-"""Colours that samplers have, the page's variables --s0 to --s7; further samplers share them."""
-
-_INK, _GRID, _HUES = "#fe0001", "#fe0002", [f"#fe001{i}" for i in range(COLOURS)]
-"""Placeholders that matplotlib draws with; in the page they are variables, so that it can be light or dark."""
-_VARIABLES = {_INK: "--ink", _GRID: "--grid", **{hue: f"--s{i}" for i, hue in enumerate(_HUES)}}
-
 _MARKERS, _LINES = "osD^vP", ("-", "--", ":", "-.")
-
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "powercut",
-    "text.parse_math": False,
-    "font.size": 9.5,
-    "text.color": _INK,
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _INK,
-    "axes.titlesize": 10,
-    "axes.titlecolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": _GRID,
-    "ytick.color": _GRID,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 5,
-    "figure.constrained_layout.use": True,
-}
 
 
 @dataclass(frozen=True)
@@ -73,7 +37,7 @@ class Looks:
 
     def colour(self, entry: Entry) -> str:
         """The sampler's colour, as matplotlib is given it."""
-        return _HUES[self.hue(entry)]
+        return HUES[self.hue(entry)]
 
     def marker(self, model: str) -> str:
         """The model's marker, as matplotlib is given it."""
@@ -100,13 +64,13 @@ def accuracy_bars(entries: Sequence[Entry], looks: Looks) -> str:
             at, last = at + 1, entry.model
         places.append(at)
         at += 1
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.9 + 0.07 * max(len(entry.label) for entry in entries), 0.62 + 0.27 * at))
         axes = figure.add_subplot()
         values = [100 * entry.accuracy.value for entry in entries]
         colours = [(looks.colour(entry), 0.85 * alpha) for entry, alpha in _faded(entries)]
         axes.barh(places, values, height=0.68, color=colours)
-        axes.errorbar(values, places, xerr=_whiskers(entries), fmt="none", ecolor=_INK, elinewidth=1, capsize=2.5)
+        axes.errorbar(values, places, xerr=_whiskers(entries), fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)
         axes.set_yticks(places, [entry.label for entry in entries])
         for place, model in heads:
             name = model if len(model) < 40 else f"{model[:38]}…"
@@ -120,7 +84,7 @@ def accuracy_bars(entries: Sequence[Entry], looks: Looks) -> str:
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("accuracy, %")
-        return _svg(figure, "Accuracy with 95% intervals")
+        return draw_svg(figure, "Accuracy with 95% intervals")
 
 
 def pass_at_curves(entries: Sequence[Entry], looks: Looks) -> str | None:
@@ -128,7 +92,7 @@ def pass_at_curves(entries: Sequence[Entry], looks: Looks) -> str | None:
     most = max(len(entry.pass_at) for entry in entries)
     if most < 2:
         return None
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.05, 2.6))
         axes = figure.add_subplot()
         for entry, alpha in _faded(entries):
@@ -145,7 +109,7 @@ def pass_at_curves(entries: Sequence[Entry], looks: Looks) -> str | None:
             axes.set_ylim(low - 2, high + 2)
         axes.set_xlabel("k, completions")
         axes.set_ylabel("pass@k, %")
-        return _svg(figure, "pass@k")
+        return draw_svg(figure, "pass@k")
 
 
 def accuracy_against_cost(entries: Sequence[Entry], looks: Looks) -> str | None:
@@ -153,7 +117,7 @@ def accuracy_against_cost(entries: Sequence[Entry], looks: Looks) -> str | None:
     known = [(entry, alpha) for entry, alpha in _faded(entries) if entry.means["tokens_decoded"] > 0]
     if not known:
         return None
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.05, 2.6))
         axes = figure.add_subplot()
         for entry, alpha in known:
@@ -166,10 +130,10 @@ def accuracy_against_cost(entries: Sequence[Entry], looks: Looks) -> str | None:
                 elinewidth=1,
                 alpha=alpha,
             )
-        _log_x(axes, [entry.means["tokens_decoded"] for entry, _ in known])
+        log_x(axes, [entry.means["tokens_decoded"] for entry, _ in known])
         axes.set_xlabel("decoded tokens")
         axes.set_ylabel("accuracy, %")
-        return _svg(figure, "Accuracy against decoded tokens")
+        return draw_svg(figure, "Accuracy against decoded tokens")
 
 
 def ablation_plot(ablation: Ablation, looks: Looks) -> str:
@@ -177,7 +141,7 @@ def ablation_plot(ablation: Ablation, looks: Looks) -> str:
     entries = ablation.entries
     numeric = all(isinstance(value, int | float) and math.isfinite(value) for value in ablation.values)
     places: Sequence[Any] = ablation.values if numeric else range(len(entries))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 2.5))
         left, right = figure.subplots(1, 2)
         colour, marker = looks.colour(entries[0]), looks.marker(entries[0].model)
@@ -194,7 +158,7 @@ def ablation_plot(ablation: Ablation, looks: Looks) -> str:
                 axes.minorticks_off()
             axes.set_xticks(places, [show_value(value) for value in ablation.values])
             axes.set_xlabel(symbol(ablation.setting))
-        return _svg(figure, f"Accuracy and decoded tokens over {symbol(ablation.setting)}")
+        return draw_svg(figure, f"Accuracy and decoded tokens over {symbol(ablation.setting)}")
 
 
 def _faded(entries: Sequence[Entry]) -> Iterable[tuple[Entry, float]]:
@@ -208,34 +172,3 @@ def _whiskers(entries: Sequence[Entry]) -> list[list[float]]:
     below = [100 * (entry.accuracy.value - entry.accuracy.low) for entry in entries]
     above = [100 * (entry.accuracy.high - entry.accuracy.value) for entry in entries]
     return [below, above]
-
-
-def _log_x(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis with ticks at 1, 2 and 5 times the powers of ten, enough of them and not too many."""
-    low, high = min(values) / 1.4, max(values) * 1.4
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if high / low < 300 else (1,)
-    ticks = [tick for decade in decades for step in steps if low <= (tick := step * 10.0**decade) <= high]
-    axes.set_xscale("log")
-    axes.set_xlim(low, high)
-    axes.set_xticks(ticks, [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
-
-
-def _svg(figure: Figure, title: str) -> str:
-    """Draw it with the placeholders' variables in their place."""
-    stream = io.StringIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's fonts draw the text
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = stream.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = in_tags(svg, re.compile("|".join(_VARIABLES)), lambda found: f"var({_VARIABLES[found[0]]})")
-    title = html.escape(title).replace("(#", "(&#35;")  # not what html.py takes for a reference
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
-
-
-def in_tags(svg: str, pattern: re.Pattern[str], replace: Callable[[re.Match[str]], str]) -> str:
-    """``svg`` with the pattern replaced inside tags: texts may hold anything, and stay as they are."""
-    return re.sub(r"<[^>]*>", lambda tag: pattern.sub(replace, tag[0]), svg)

@@ -1,41 +1,25 @@
-"""The parts of a report, in their order, for any way of showing them."""
+"""The parts of a report on runs, in their order, for any way of showing them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from powercut.records import RunFacts
-from powercut.report import tables
+from powercut.report import plots, tables
 from powercut.report.labels import symbol
+from powercut.report.page import Drawn, Part, Section
 from powercut.report.summary import Ablation, Entry, Summary
-
-
-@dataclass(frozen=True)
-class Part:
-    """A table with what is said of it. ``plot`` names what is drawn beside it: a task's entries, or an ablation."""
-
-    caption: str
-    table: tables.TextTable
-    plot: Sequence[Entry] | Ablation | None = None
-
-
-@dataclass(frozen=True)
-class Section:
-    """Parts under one title."""
-
-    title: str
-    parts: list[Part]
 
 
 def compose(summary: Summary, runs: Mapping[Path, RunFacts]) -> list[Section]:
     """Lay out the whole report; ``runs`` has each folder's run.json."""
-    sections = []
+    sections, looks = [], plots.Looks.of(summary)
     if len(summary.tasks) > 1:
         caption = "Accuracy in percent, with 95% intervals clustered by problem."
         sections.append(Section("All tasks", [Part(caption, tables.overview(summary))]))
-    sections += [Section(task, list(_task(summary, task, entries))) for task, entries in summary.tasks.items()]
+    sections += [Section(task, list(_task(summary, task, entries, looks))) for task, entries in summary.tasks.items()]
     sources = [
         Part("Every setting of every sampler.", tables.settings_table(summary)),
         Part("The runs, and the commands that made them.", tables.runs_table(runs)),
@@ -43,14 +27,14 @@ def compose(summary: Summary, runs: Mapping[Path, RunFacts]) -> list[Section]:
     return [*sections, Section("Settings", sources)]
 
 
-def _task(summary: Summary, task: str, entries: Sequence[Entry]) -> Iterator[Part]:
+def _task(summary: Summary, task: str, entries: Sequence[Entry], looks: plots.Looks) -> Iterator[Part]:
     problems = max(entry.problems for entry in entries)
     yield Part(
         f"{problems:,} problems. Accuracy with 95% intervals clustered by problem; the rest are means over problems, "
         "of one completion each: log\u00a0p in nats, next-token entropy in nats, decoded tokens with those of rejected "
         "proposals, seconds of wall time. n: problems × completions of each. Bold: the best of each model.",
         tables.task_table(entries),
-        entries,
+        lambda: _task_plots(entries, looks),
     )
     if (curve := tables.pass_at_table(entries)) is not None:
         yield Part("pass@k in percent: the chance that one of k completions is right.", curve)
@@ -73,5 +57,18 @@ def _task(summary: Summary, task: str, entries: Sequence[Entry]) -> Iterator[Par
             yield Part(
                 f"{symbol(ablation.setting)} varied: {ablation.fixed}{model}.",
                 tables.ablation_table(ablation),
-                ablation,
+                partial(_ablation_plot, ablation, looks),
             )
+
+
+def _task_plots(entries: Sequence[Entry], looks: plots.Looks) -> Drawn:
+    every = [draw(entries, looks) for draw in (plots.accuracy_bars, plots.pass_at_curves, plots.accuracy_against_cost)]
+    drawn = [svg for svg in every if svg is not None]
+    if len(drawn) == 1:  # bars have their names beside them
+        return Drawn(drawn)
+    several = len(looks.models) > 1
+    return Drawn(drawn, looks.samplers, [f"{looks.sign(model)} {model}" for model in looks.models] if several else [])
+
+
+def _ablation_plot(ablation: Ablation, looks: plots.Looks) -> Drawn:
+    return Drawn([plots.ablation_plot(ablation, looks)])

@@ -14,8 +14,9 @@ from dataclasses import replace
 import pytest
 from filelock import FileLock
 
+from powercut.durable import Lines
 from powercut.errors import PowercutError, SettingError
-from powercut.evals.runs.folder import Lines, RunFolder
+from powercut.evals.runs.folder import RunFolder
 from powercut.evals.runs.provenance import provenance
 from powercut.records import CellFacts, Result, RunFacts
 
@@ -226,7 +227,7 @@ def test_what_another_process_wrote_before_the_lock_was_had_is_kept(tmp_path, mo
                 other.record(RunFacts(argv=("second",)))
         return lock(self, *arguments, **options)
 
-    monkeypatch.setattr("powercut.evals.runs.folder.FileLock.acquire", acquire)
+    monkeypatch.setattr("powercut.locking.FileLock.acquire", acquire)
     with RunFolder(tmp_path) as folder:
         folder.record(RunFacts(argv=("third",)))
     assert [again["argv"] for again in json.loads((tmp_path / "run.json").read_text())["resumed"]] == [

@@ -15,21 +15,19 @@ process left of one is cut off. One process at a time writes to a run.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import os
-import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from powercut.errors import PowercutError, SettingError
+from powercut.durable import Lines, encode, one_system_line, write_whole
+from powercut.errors import SettingError
+from powercut.locking import lock_folder
 from powercut.records import BadLine, CellFacts, Result, RunFacts, read_cell, read_results, read_run
-from powercut.strict_json import json_file, json_line
+from powercut.strict_json import json_file
 
 Key = tuple[str, int]
 """A problem's id and a seed."""
@@ -51,20 +49,7 @@ class RunFolder:
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="powercut-writer")
 
     def __enter__(self) -> RunFolder:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._read()  # a folder of something else is refused before a lock file is put into it
-            self._lock.acquire(timeout=0)
-            try:
-                self._before = self._read()  # another process may have written until now
-            except BaseException:
-                self._lock.release()
-                raise
-        except Timeout:
-            remedy = "wait for it, or give another folder"
-            raise SettingError(f"{self.path} is in use by another powercut eval: {remedy}") from None
-        except OSError as error:
-            raise SettingError(f"cannot write to {error.filename or self.path}: {error.strerror or error}") from None
+        self._before = lock_folder(self.path, self._lock, self._read, "eval")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,7 +73,7 @@ class RunFolder:
             run = replace(run, resumed=(*(run.resumed or ()), again))
         write_whole(self.path / "run.json", json_file(run))
         for folder in (self.logs, self.path / "cells"):
-            with _one_line(folder):
+            with one_system_line(folder):
                 folder.mkdir(exist_ok=True)
 
     def cell(self, facts: CellFacts, name: str, keys: Collection[Key], *, regrade: bool = False) -> CellFolder:
@@ -98,7 +83,7 @@ class RunFolder:
         """
         path = self.path / "cells" / name
         file = path / "cell.json"
-        with _one_line(path):
+        with one_system_line(path):
             path.mkdir(parents=True, exist_ok=True)
         if file.exists():  # of a run that is taken up again with fewer seeds or problems nothing is dropped
             before = read_cell(file)
@@ -122,14 +107,14 @@ class CellFolder:
 
     def __init__(self, path: Path, keys: Collection[Key], writers: ThreadPoolExecutor, regrade: bool = False) -> None:
         self._writers, self._writing = writers, set[Future[None]]()
-        self._results, self._completions = Lines(path / "results.jsonl"), Lines(path / "completions.jsonl")
+        self._results, self._completions = ResultLines(path / "results.jsonl"), ResultLines(path / "completions.jsonl")
         found = self._results.read()
         self.sampled = {key: result for key, (result, _) in self._completions.read(graded=False).items()}
         again = {key for key, (result, _) in found.items() if result.error is not None and key in keys}
         if regrade and (taken := {key for key in found if key in keys and key not in again}):
             ungraded = {key: replace(found[key][0], correct=None, answer=None, reason=None) for key in taken}
             self.sampled |= ungraded
-            self._completions.replace(map(_encode, self.sampled.values()))  # on the disk before the grades leave it
+            self._completions.replace(map(encode, self.sampled.values()))  # on the disk before the grades leave it
             again |= taken
         if again:
             self._results.replace(line for key, (_, line) in found.items() if key not in again)
@@ -154,9 +139,9 @@ class CellFolder:
         graded = {key for key, result in self.done.items() if result.error is None}
         if graded & self.sampled.keys():
             self.sampled = {key: result for key, result in self.sampled.items() if key not in graded}
-            self._completions.replace(map(_encode, self.sampled.values()))
+            self._completions.replace(map(encode, self.sampled.values()))
 
-    async def _write(self, lines: Lines, result: Result, index: dict[Key, Result], kept: Result) -> None:
+    async def _write(self, lines: ResultLines, result: Result, index: dict[Key, Result], kept: Result) -> None:
         def write() -> None:
             lines.append(result)
             index[key_of(result)] = kept
@@ -167,68 +152,18 @@ class CellFolder:
         await asyncio.shield(asyncio.wrap_future(future))
 
 
-class Lines:
-    """A file of JSON lines that survives a kill at any moment."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
+class ResultLines(Lines):
+    """A file of results."""
 
     def read(self, *, graded: bool = True) -> dict[Key, tuple[Result, bytes]]:
         """Every result with its line; what a kill left of a last one is cut off.
 
         Raises SettingError, which names the line, for what is none.
         """
-        with _one_line(self._path):
-            self._cut_torn_line()
-            found = read_results(self._path, _refuse, graded=graded)
+        with one_system_line(self.path):
+            self.cut_torn_line()
+            found = read_results(self.path, _refuse, graded=graded)
             return {key_of(result): (result, line) for result, line in found}
-
-    def append(self, record: Any) -> None:
-        """Add a line and wait until it is on the disk. PowercutError, with nothing added, if that fails."""
-        data = _encode(record)
-        with self._lock, _one_line(self._path):
-            new = not self._path.exists()
-            with self._path.open("ab", buffering=0) as file:
-                before = file.tell()
-                try:
-                    if file.write(data) != len(data):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    os.fsync(file)
-                except BaseException:
-                    file.truncate(before)
-                    raise
-            if new:
-                _sync_folder(self._path.parent)
-
-    def replace(self, lines: Iterable[bytes]) -> None:
-        """Write these lines in place of all others, or none at all if that fails. No line: no file."""
-        data = b"".join(lines)
-        if data:
-            write_whole(self._path, data)
-        else:
-            with _one_line(self._path):
-                self._path.unlink(missing_ok=True)
-
-    def _cut_torn_line(self) -> None:
-        if self._path.is_file():
-            data = self._path.read_bytes()
-            whole = data.rfind(b"\n") + 1
-            if whole < len(data):
-                os.truncate(self._path, whole)
-
-
-def write_whole(path: Path, data: str | bytes) -> None:
-    """Write a file so that at any moment either the old one or the new one is there; PowercutError if that fails."""
-    draft = path.with_name(path.name + ".tmp")
-    with _one_line(path):
-        draft.unlink(missing_ok=True)  # of a process that was killed; a pipe or a link may stand there too
-        with draft.open("xb") as file:
-            file.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        _sync_folder(path.parent)
 
 
 def key_of(result: Result) -> Key:
@@ -236,31 +171,9 @@ def key_of(result: Result) -> Key:
     return str(result.id), result.seed
 
 
-@contextlib.contextmanager
-def _one_line(path: Path) -> Iterator[None]:
-    """Raise PowercutError for what the system says of a path."""
-    try:
-        yield
-    except OSError as error:
-        raise PowercutError(f"cannot write {path}: {error.strerror or error}") from error
-
-
 def _refuse(bad: BadLine) -> NoReturn:
     remedy = "delete the line, and its completion is sampled again"
     raise SettingError(f"{bad.place} is no result ({bad.reason}): {remedy}")
-
-
-def _encode(record: Any) -> bytes:
-    return json_line(record).encode("utf-8", "backslashreplace")  # a lone surrogate becomes the escape that JSON has
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        folder = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _without_text(result: Result) -> Result:
