@@ -17,11 +17,11 @@ RUNS = {
     "eval_overhead": "--completions 4 --tokens 8 --repeats 1",
     "latency": f"{SMALL_CHAINS} --prompts 1",
     "linear": "--shapes 8x8 --rows 1 --repeats 1",
-    "refine_finished": "",
     "quality": "--problems 2 --budgets 40 --max-new-tokens 8",
     "report": "--rows 200 --seeds 2 --text-length 20",
     "serve": f"--clients 3 --seconds 1 --chains 2 --repeats 1 --requests 3 {SMALL_CHAINS}",
     "throughput": f"{SMALL_CHAINS} --count 3 --concurrency 2",
+    "train_anchors": "--problems 8",
 }
 """Options that make each of them small."""
 

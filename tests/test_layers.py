@@ -14,7 +14,7 @@ LAYERS = [
     {"trace", "errors"},
     {"prompt"},
     {"text"},
-    {"cuts", "target"},
+    {"cuts", "diagnostics", "target"},
     {"strict_json"},
     {"durable", "locking", "records"},
     {"models"},

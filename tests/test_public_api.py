@@ -10,7 +10,7 @@ import powercut as pc
 ALL = """
     SMC TMC BestOfN BudgetError Completion Engine EngineError EntropyCut Event Failure LowTemperature PowerSMC
     PowercutError Rejection Request Sampler SettingError Standard Stats Step TableEngine Trace UniformCut asample
-    astream load sample
+    astream diagnostics load sample
 """
 
 EVERY = {"max_new_tokens": 1024, "top_k": 50, "stop": (), "min_new_tokens": 0}

@@ -8,6 +8,7 @@ TYPE_CHECKING = False  # that of typing, which takes as long to import as all of
 if TYPE_CHECKING:
     from typing import Any
 
+    from powercut import diagnostics
     from powercut.engines import load
     from powercut.engines.protocol import Engine, Request
     from powercut.engines.table import TableEngine
@@ -55,6 +56,7 @@ __all__ = [
     "UniformCut",
     "asample",
     "astream",
+    "diagnostics",
     "load",
     "sample",
 ]
@@ -74,6 +76,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: the command answers Ctrl-C before what it needs is imported."""
     if name == "__version__":
         value = importlib.import_module("importlib.metadata").version("powercut")
+    elif name == "diagnostics":
+        value = importlib.import_module("powercut.diagnostics")
     elif name in __all__:
         home = next((module for module, names in _HOMES.items() if name in names), "powercut.samplers")
         value = getattr(importlib.import_module(home), name)

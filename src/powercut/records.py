@@ -224,7 +224,7 @@ def read_results(
 
 def read_cell(file: Path) -> CellFacts:
     """What cell.json says. Raises SettingError, which names the file."""
-    return _read_file(CellFacts, file)
+    return read_record(CellFacts, file)
 
 
 def read_run(folder: Path) -> RunFacts | None:
@@ -232,7 +232,7 @@ def read_run(folder: Path) -> RunFacts | None:
     file = folder / "run.json"
     if not file.exists():
         return None
-    facts = _read_file(RunFacts, file)
+    facts = read_record(RunFacts, file)
     if facts.format > FORMAT:
         raise SettingError(f"{file} has format {facts.format}, and this powercut reads up to {FORMAT}: update powercut")
     return facts
@@ -270,7 +270,8 @@ def open_file(file: Path) -> BinaryIO:
     return file.open("rb")
 
 
-def _read_file(kind: type[T], file: Path) -> T:
+def read_record(kind: type[T], file: Path) -> T:
+    """The dataclass whose JSON a file holds. Raises SettingError, which names the file."""
     try:
         with open_file(file) as stream:
             return from_json(kind, json.loads(stream.read()))

@@ -22,6 +22,10 @@ from powercut.cli.report import report
 from powercut.cli.reproduce import reproduce
 from powercut.cli.sample import sample
 from powercut.cli.serve import serve
+from powercut.cli.study.anchors import anchors
+from powercut.cli.study.decisions import decisions
+from powercut.cli.study.mixing import mixing
+from powercut.cli.study.tree import tree
 from powercut.cli.verify import verify
 from powercut.errors import PowercutError
 
@@ -40,6 +44,18 @@ app.command(cls=Command)(report)
 app.command(cls=Command)(reproduce)
 app.command(cls=Command)(serve)
 app.command(cls=Command)(verify)
+
+study = typer.Typer(
+    help="The paper's theory and its premise, measured.",
+    epilog="Example: powercut study tree",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+study.command(cls=Command)(anchors)
+study.command(cls=Command)(decisions)
+study.command(cls=Command)(mixing)
+study.command(cls=Command)(tree)
+app.add_typer(study, name="study")
 
 
 @app.callback()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from powercut.records import MEASURES
@@ -19,6 +20,11 @@ def results(summary: Summary) -> str:
     lines = [_line(entry, tests) for group in summary.tasks.values() for entry in group]
     head = dict.fromkeys(name for line in lines for name in line)
     columns = sorted(head, key=_place)
+    return write_lines(lines, columns)
+
+
+def write_lines(lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Lines as CSV under a head; what a line lacks is empty."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()

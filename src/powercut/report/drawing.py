@@ -49,13 +49,31 @@ STYLE: Any = {
 def log_x(axes: Axes, values: Sequence[float]) -> None:
     """A logarithmic axis with ticks at 1, 2 and 5 times the powers of ten, enough of them and not too many."""
     low, high = min(values) / 1.4, max(values) * 1.4
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if high / low < 300 else (1,)
-    ticks = [tick for decade in decades for step in steps if low <= (tick := step * 10.0**decade) <= high]
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    axes.set_xticks(ticks, [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks])
+    ticks = _log_ticks(low, high)
+    axes.set_xticks(ticks, list(map(_show_tick, ticks)))
     axes.minorticks_off()
+
+
+def log_y(axes: Axes) -> None:
+    """Such a vertical axis, for what has been drawn."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    ticks = _log_ticks(low, high)
+    axes.set_yticks(ticks, list(map(_show_tick, ticks)))
+    axes.set_ylim(low, high)
+    axes.minorticks_off()
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < 300 else (1,)
+    return [tick for decade in decades for step in steps if low <= (tick := step * 10.0**decade) <= high]
+
+
+def _show_tick(tick: float) -> str:
+    return f"{tick:,.0f}" if tick >= 1 else f"{tick:g}"
 
 
 def draw_svg(figure: Figure, title: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
@@ -16,11 +16,11 @@ _ID = re.compile(r'(?:\bid="|href="#|url\(#)')
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Plots as SVG, and the key to them: what has each colour, in their order, and what other signs mean."""
+class Plots:
+    """Plots as SVG, and the key to them: what has which colour, by its number, and what other signs mean."""
 
     plots: Sequence[str]
-    colours: Sequence[str] = ()
+    colours: Mapping[str, int] = field(default_factory=dict)
     signs: Sequence[str] = ()
 
 
@@ -30,7 +30,7 @@ class Part:
 
     caption: str
     table: TextTable
-    draw: Callable[[], Drawn] | None = None
+    draw: Callable[[], Plots] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ def html(
     environment = Environment(loader=PackageLoader("powercut.report"), autoescape=True, trim_blocks=True)
     count = 0
 
-    def draw(part: Part) -> Drawn:
+    def draw(part: Part) -> Plots:
         nonlocal count
-        drawn = part.draw() if part.draw else Drawn([])
+        drawn = part.draw() if part.draw else Plots([])
         plots = []
         for svg in drawn.plots:
             count += 1
             plots.append(Markup(_own_ids(svg, f"plot{count}-")))  # drawn here, its texts escaped
-        return Drawn(plots, drawn.colours, drawn.signs)
+        return Plots(plots, drawn.colours, drawn.signs)
 
     return environment.get_template("page.html").render(
         title=title, about=about, says=says, notes=notes, sections=sections, draw=draw, colours=COLOURS, footer=footer

@@ -9,7 +9,7 @@ from pathlib import Path
 from powercut.records import RunFacts
 from powercut.report import plots, tables
 from powercut.report.labels import symbol
-from powercut.report.page import Drawn, Part, Section
+from powercut.report.page import Part, Plots, Section
 from powercut.report.summary import Ablation, Entry, Summary
 
 
@@ -61,14 +61,14 @@ def _task(summary: Summary, task: str, entries: Sequence[Entry], looks: plots.Lo
             )
 
 
-def _task_plots(entries: Sequence[Entry], looks: plots.Looks) -> Drawn:
+def _task_plots(entries: Sequence[Entry], looks: plots.Looks) -> Plots:
     every = [draw(entries, looks) for draw in (plots.accuracy_bars, plots.pass_at_curves, plots.accuracy_against_cost)]
     drawn = [svg for svg in every if svg is not None]
     if len(drawn) == 1:  # bars have their names beside them
-        return Drawn(drawn)
-    several = len(looks.models) > 1
-    return Drawn(drawn, looks.samplers, [f"{looks.sign(model)} {model}" for model in looks.models] if several else [])
+        return Plots(drawn)
+    signs = [f"{looks.sign(model)} {model}" for model in looks.models] if len(looks.models) > 1 else []
+    return Plots(drawn, {name: hue for hue, name in enumerate(looks.samplers)}, signs)
 
 
-def _ablation_plot(ablation: Ablation, looks: plots.Looks) -> Drawn:
-    return Drawn([plots.ablation_plot(ablation, looks)])
+def _ablation_plot(ablation: Ablation, looks: plots.Looks) -> Plots:
+    return Plots([plots.ablation_plot(ablation, looks)])

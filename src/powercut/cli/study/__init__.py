@@ -1,0 +1,1 @@
+"""``powercut study``: one file a study, and what studies share."""

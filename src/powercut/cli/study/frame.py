@@ -1,0 +1,106 @@
+"""What every study's command does: a folder that is taken up again, progress, a table, a page."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from powercut.cli.interrupts import interruptible
+from powercut.cli.output import say
+from powercut.cli.show_table import show_table
+from powercut.errors import SettingError
+
+if TYPE_CHECKING:
+    from powercut.study.findings import Findings, Record
+
+_EVERY = 5.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+OutFlag = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="The study's folder; what is measured there is not measured again."),
+]
+SeedFlag = Annotated[int, typer.Option(help="The same seed gives the same figures.")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+KeepRecord = Callable[[str, "Record"], None]
+"""Takes a record and its key: it is on the disk when this returns."""
+
+
+@contextmanager
+def study_libraries() -> Iterator[None]:
+    """Import what a study needs; SettingError that names what is missing."""
+    try:
+        with interruptible():
+            yield
+    except ImportError as error:
+        raise SettingError(f"powercut study needs {error.name}: pip install 'powercut[report]'") from error
+
+
+def run_study(
+    study: str,
+    settings: Mapping[str, Any],
+    keys: Sequence[str],
+    measure: Callable[[Sequence[str], KeepRecord], None],
+    findings: Callable[[Sequence[Record]], Findings],
+    *,
+    out: Path | None,
+    quiet: bool,
+) -> None:
+    """Measure what the folder lacks of ``keys``, and show and write what was found.
+
+    ``measure(missing, keep)`` is called with the keys that are missing. The folder, studies/STUDY unless ``out`` is
+    given, must be new or hold this study with the same ``settings``.
+    """
+    with study_libraries():
+        from powercut.study.folder import StudyFolder
+
+    path = out or Path("studies") / study
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    with StudyFolder(path, study, settings, sys.argv) as folder:
+        missing = [key for key in keys if key not in folder.done]
+        try:
+            if missing:
+                with _progress(console, len(keys) - len(missing), len(keys)) as step:
+
+                    def keep(key: str, record: Record) -> None:
+                        folder.add(key, record)
+                        step()
+
+                    measure(missing, keep)
+        except KeyboardInterrupt:
+            done = sum(key in folder.done for key in keys)
+            say(f"interrupted: {done} of {len(keys)} measured; the same command goes on")
+            raise typer.Exit(130) from None
+        found = findings([folder.done[key] for key in keys])
+        written = folder.write(found)
+    show_table(found.table)
+    console.print(f"\n{found.says}\n", markup=False)
+    say(f"wrote {', '.join(map(str, written))}")
+
+
+@contextmanager
+def _progress(console: Console, done: int, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, else a line now and then; the function is called when something has been measured."""
+    last = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("measuring", total=total, completed=done)
+
+        def step() -> None:
+            nonlocal done, last
+            done += 1
+            bar.advance(task)
+            if not console.is_terminal and time.monotonic() - last >= _EVERY:
+                last = time.monotonic()
+                console.print(f"{done}/{total} measured", markup=False)
+
+        yield step

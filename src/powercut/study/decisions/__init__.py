@@ -1,0 +1,1 @@
+"""Decisions: where a model decides, by what its final answer depends on, and whether entropy jumps mark the place."""

@@ -1,0 +1,1 @@
+"""Mixing: has a chain converged on a model? Coupled chains, and figures of many short ones."""

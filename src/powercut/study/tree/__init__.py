@@ -1,0 +1,1 @@
+"""The reasoning tree: how fast cut Metropolis-Hastings mixes, exactly, without a model."""

@@ -1,0 +1,250 @@
+"""``powercut study`` as a user calls it: the folder, what an interruption leaves, the table and the page."""
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from powercut.cli import main
+from powercut.study.tree.cases import Case
+from tests.report.test_output import Page
+
+TREE = ["study", "tree", "--target", "root-pivot", "--tokens", "64", "--tokens", "256"]
+LIMIT = 2_000_000
+"""Bytes of a page."""
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "study"
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+
+
+def check_page(folder):
+    """One page that needs nothing else, with a table before each plot."""
+    text = (folder / "study.html").read_text()
+    page = Page(text)
+    assert not page.open
+    assert all(link.startswith("#") for link in page.links)
+    assert len(text.encode()) < LIMIT
+    assert "fe00" not in text
+    for figure in re.findall(r"<figure>.*?</figure>", text, re.DOTALL):
+        assert "<table>" in figure.split("<svg")[0]
+    assert all("aria-label=" in svg for svg in re.findall(r"<svg[^>]*>", text))
+    return text
+
+
+def test_tree_shows_a_table_and_writes_a_folder(out, capsys):
+    assert main([*TREE, "--out", str(out)]) == 0
+    shown, said = capsys.readouterr()
+    rows = [line.split("\t") for line in shown.splitlines()]
+    assert rows[0] == ["part", "target", "layout", "k", "T", "details, nats", "β 4", "β 1", "uniform"]
+    assert rows[2] == ["grid", "root-pivot", "opening", "4", "256", "0", "50", "69", "2,063"]
+    assert "It shows what can happen and why" in " ".join(said.split())
+    assert said.endswith(f"wrote {out}/figures.csv, {out}/study.html\n")
+    assert len(lines(out)) == 6
+    with (out / "figures.csv").open() as file:
+        figures = list(csv.DictReader(file))
+    assert [row["mixing_time"] for row in figures if row["law"] == "4"] == ["50", "50"]
+    assert "2,063 [2,009, 2,101]" in check_page(out)
+
+
+def test_stages_have_their_part(out, capsys):
+    assert main([*TREE, "--blocks", "1", "--blocks", "4", "--law", "4+0.1", "--out", str(out), "-q"]) == 0
+    assert "4 × 10" in check_page(out)
+    shown, said = capsys.readouterr()
+    assert "β 4 + 0.1 uniform" in shown
+    assert said == f"wrote {out}/figures.csv, {out}/study.html\n"
+
+
+def test_a_killed_study_goes_on_where_it_was(out, tmp_path, capsys, monkeypatch):
+    many = ["study", "tree", "--target", "independent", "--tokens", "256", "--tokens", "512"]
+    many += [word for k in range(1, 9) for word in ("--decisions", str(k))]
+    process = subprocess.Popen([sys.executable, "-m", "powercut", *many, "--out", str(out)], stderr=subprocess.DEVNULL)
+    with process:
+        while process.poll() is None and not ((out / "records.jsonl").exists() and len(lines(out)) > 3):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    kept = (out / "records.jsonl").read_bytes()
+    (out / "records.jsonl").write_bytes(kept[: kept.rfind(b"\n") + 1] + b'{"key": "torn')
+    before = {record["key"] for record in lines_of(kept)}
+    measured, measure = [], Case.measure
+    monkeypatch.setattr(Case, "measure", lambda self: (measured.append(self.key), measure(self))[1])
+    assert main([*many, "--out", str(out)]) == 0
+    after = {record["key"] for record in lines(out)}
+    assert set(measured) == after - before
+    shown = capsys.readouterr().out
+    assert main([*many, "--out", str(tmp_path / "whole")]) == 0
+    assert capsys.readouterr().out == shown
+    assert (tmp_path / "whole" / "figures.csv").read_text() == (out / "figures.csv").read_text()
+
+
+def lines_of(data):
+    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+
+
+def test_a_finished_study_measures_nothing(out, capsys, monkeypatch):
+    assert main([*TREE, "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    monkeypatch.setattr(Case, "measure", None)
+    assert main([*TREE, "--out", str(out)]) == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_ctrl_c_keeps_what_is_measured(out, capsys, monkeypatch):
+    measure, count = Case.measure, []
+
+    def interrupted(self):
+        count.append(self)
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        return measure(self)
+
+    monkeypatch.setattr(Case, "measure", interrupted)
+    assert main([*TREE, "--out", str(out)]) == 130
+    assert capsys.readouterr().err == "interrupted: 2 of 6 measured; the same command goes on\n"
+    assert len(lines(out)) == 2
+
+
+def in_use(out):
+    from filelock import FileLock
+
+    out.mkdir()
+    lock = FileLock(out / ".lock")
+    lock.acquire()
+    return lock
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda out: main([*TREE, "--alpha", "2", "--out", str(out)]), "holds a study with another alpha: give --out"),
+        (lambda out: (out.mkdir(), (out / "thesis.tex").touch()), "holds other files and no study: give --out"),
+        (in_use, "is in use by another powercut study: wait for it, or give another folder"),
+        (lambda out: out.touch(), "cannot write to"),
+    ],
+)
+def test_a_folder_of_something_else_is_one_line(out, capsys, prepare, message):
+    held = prepare(out)
+    capsys.readouterr()
+    assert main([*TREE, "--out", str(out)]) == 2
+    shown, said = capsys.readouterr()
+    assert shown == ""
+    assert said.startswith("error: ")
+    assert message in said
+    assert said.count("\n") == 1
+    del held
+
+
+@pytest.mark.parametrize(("line", "reason"), [("nonsense", "Expecting value"), ("[]", "list indices"), ("{}", "'key'")])
+def test_a_line_that_is_no_record_is_named(out, capsys, line, reason):
+    assert main([*TREE, "--out", str(out)]) == 0
+    (out / "records.jsonl").write_text(line + "\n")
+    capsys.readouterr()
+    assert main([*TREE, "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {out}/records.jsonl:1 is no record ({reason}")
+    assert said.endswith("): delete the line, and it is measured again\n")
+
+
+def test_without_the_libraries_a_line_says_what_to_install(out, capsys, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith(("powercut.study.", "powercut.report"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert main([*TREE, "--out", str(out)]) == 2
+    assert capsys.readouterr().err == "error: powercut study needs jinja2: pip install 'powercut[report]'\n"
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tree", "--law", "4+2"], "--law must be uniform, a beta such as 4, or 4+0.1"),
+        (["tree", "--alpha", "0.5"], "--alpha must be"),
+        (["tree", "--tokens", "8"], "root-pivot has details of its own, for which 8 tokens are too few"),
+        (["anchors", "--problems", "1"], "--problems must be"),
+        (["anchors", "--jobs", "0"], "--jobs must be"),
+        (["mixing", "a", "--sampler", "smc"], "--sampler must be entropy-cut or uniform-cut (got 'smc')"),
+        (["mixing", "a", "--blocks", "2"], "--blocks has no place here: the chains have one stage, leave it out"),
+        (["mixing", "a", "--lag", "20", "--most", "20"], "--most must be above --lag, 20: nothing could meet (got 20)"),
+        (["mixing", "a", "--tries", "2"], "chains are coupled with one try, rule exact, a finite alpha and no require"),
+        (["mixing", "a", "--answer", "["], "--answer is no regular expression: "),
+        (["decisions", "a", "--redraws", "3"], "--redraws must be"),
+        (["decisions", "a", "--temperature", "0"], "temperature must be"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_folder(out, capsys, arguments, message):
+    assert main(["study", *arguments, "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not out.exists()
+
+
+def test_anchors(out, capsys):
+    words = ["study", "anchors", "--problems", "4", "--steps", "8", "--jobs", "1", "--out", str(out)]
+    assert main(words) == 0
+    shown, said = capsys.readouterr()
+    rows = {fields[0]: fields for fields in (line.split("\t") for line in shown.splitlines())}
+    assert rows["sampler"][:4] == ["sampler", "accuracy, %", "decoded tokens", "computed, %"]
+    assert float(rows["the power distribution"][3]) > 90
+    assert float(rows["standard"][3]) < 40
+    assert "best of n, at its cost" in rows
+    assert "no evidence about large models" in " ".join(said.split())
+    assert "Control: the decision comes late" in check_page(out)
+    assert len(lines(out)) == 17
+    assert main(words) == 0
+    assert capsys.readouterr().out == shown
+
+
+MIXING = [
+    "mixing",
+    "a",
+    "--raw",
+    "--max-new-tokens",
+    "5",
+    "--starts",
+    "4",
+    "--chains",
+    "2",
+    "--steps",
+    "6",
+    "--lag",
+    "3",
+]
+
+
+def test_mixing(engine, out, capsys):
+    words = ["study", *MIXING, "--most", "60", "--answer", "[a-h]", "--out", str(out)]
+    assert main(words) == 0
+    shown, said = capsys.readouterr()
+    assert shown.splitlines()[1].startswith("steps that changed the text, %\t")
+    assert "Where no step changed the text nothing has converged" in " ".join(said.split())
+    text = check_page(out)
+    assert "nested R-hat" in text
+    assert "answer is" in text
+    assert len(lines(out)) == 4
+    assert main(words) == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_decisions(engine, out, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text("a\nb\nc\n")
+    words = ["study", "decisions", "--file", str(tmp_path / "prompts.txt"), "--limit", "2", "--raw", "--cuts", "4"]
+    words += ["--redraws", "6", "--max-new-tokens", "6", "--answer", "[a-h]", "--top-k", "9", "--out", str(out)]
+    assert main(words) == 0
+    shown, said = capsys.readouterr()
+    assert shown.splitlines()[1].startswith("rank correlation of jump and information\t")
+    assert said.startswith("at most 300 tokens are to be decoded, if every ending is as long as it can be\n")
+    assert "Prompt 1: " in check_page(out)
+    assert len(lines(out)) == 2
+    assert main(words) == 0
+    assert capsys.readouterr().out == shown
