@@ -125,7 +125,7 @@ def _report(found: dict[str, list[Record]]) -> Iterator[Section]:
                 "cuts seldom re-open so small a jump; a text whose details come before the first decision (closing) "
                 "stays long where it is. A mixture with uniform cuts is the remedy. In each cell: steps for the "
                 "decisions / steps for the whole text.",
-                _by_law(found["whole-text"], _LAYOUT, lambda r: f"{_steps(r)} / {number(r['whole_text_mixing_time'])}"),
+                _by_law(found["whole-text"], _LAYOUT, lambda r: f"{_steps(r)} / {_whole(r['whole_text_mixing_time'])}"),
             ),
         ],
     )
