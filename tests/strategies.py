@@ -1,5 +1,7 @@
 """What the property tests draw from: traces of any numbers, and traces that follow from laws as an engine's do."""
 
+import math
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -15,6 +17,12 @@ ENTROPIES = st.one_of(st.just(0.0), st.floats(0, 12))
 def entropies(min_size=1, max_size=20):
     """Entropies of a completion, shape ``[n]``."""
     return hnp.arrays(np.float64, st.integers(min_size, max_size), elements=ENTROPIES)
+
+
+def log_weights():
+    """Weights of particles in nats, shape ``[n]``; some may be 0, not all."""
+    values = st.one_of(st.floats(-800, 800), st.sampled_from([-math.inf, 0.0]))
+    return hnp.arrays(np.float64, st.integers(1, 12), elements=values).filter(lambda found: found.max() > -math.inf)
 
 
 @st.composite

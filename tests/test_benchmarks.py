@@ -17,9 +17,12 @@ RUNS = {
     "eval_overhead": "--completions 4 --tokens 8 --repeats 1",
     "latency": f"{SMALL_CHAINS} --prompts 1",
     "linear": "--shapes 8x8 --rows 1 --repeats 1",
+    "refine_finished": "",
+    "peers": f"{SMALL_CHAINS} --count 2 --concurrency 2 --fewer 1",
     "quality": "--problems 2 --budgets 40 --max-new-tokens 8",
     "report": "--rows 200 --seeds 2 --text-length 20",
     "serve": f"--clients 3 --seconds 1 --chains 2 --repeats 1 --requests 3 {SMALL_CHAINS}",
+    "skip_repeats": f"{SMALL_CHAINS} --count 2 --repeats 1",
     "throughput": f"{SMALL_CHAINS} --count 3 --concurrency 2",
     "train_anchors": "--problems 8",
 }
@@ -32,7 +35,7 @@ def model(tmp_path_factory):
 
 
 def test_all_are_listed():
-    assert {path.stem for path in BENCHMARKS.glob("*.py")} == set(RUNS)
+    assert {path.stem for path in BENCHMARKS.glob("*.py")} - {"common"} == set(RUNS)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -41,5 +44,6 @@ def test_it_runs(name, model, tmp_path, monkeypatch, capsys):
     options = ["--model", model] if '"--model"' in script.read_text() else []
     monkeypatch.setattr(sys, "argv", [str(script), *options, *RUNS[name].split()])
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     runpy.run_path(str(script), run_name="__main__")
     assert capsys.readouterr().out

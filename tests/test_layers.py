@@ -15,6 +15,7 @@ LAYERS = [
     {"prompt"},
     {"text"},
     {"cuts", "diagnostics", "target"},
+    {"cuts", "resampling", "target"},
     {"strict_json"},
     {"durable", "locking", "records"},
     {"models"},

@@ -18,9 +18,8 @@ from powercut.target import (
     log_mean_weight,
     log_ratio,
     normalise,
-    systematic,
 )
-from tests.strategies import consistent_traces, traces
+from tests.strategies import consistent_traces, log_weights, traces
 
 ALPHAS = st.one_of(st.sampled_from([1.0, 4.0, 5.0, 7.0, 49.0, 1e6]), st.floats(1, 100))
 WEIGHTS = st.sampled_from([Uniform(), EntropyJump(0.0), EntropyJump(1.0), EntropyJump(4.0)])
@@ -169,58 +168,7 @@ def test_at_infinite_alpha_an_increment_is_the_log_probability(trace, temperatur
     assert target.increments(trace).tolist() == trace.logp.tolist()
 
 
-LOG_WEIGHTS = hnp.arrays(
-    np.float64, st.integers(1, 12), elements=st.one_of(st.floats(-800, 800), st.sampled_from([-math.inf, 0.0]))
-).filter(lambda values: values.max() > -math.inf)
-U = st.one_of(st.sampled_from([0.0, 0.5, 1 - 2**-53]), st.floats(0, 1, exclude_max=True))
-
-
-@st.composite
-def shares(draw):
-    """Weights that sum to 1: any, or multiples of 1/n, at whose edges rounding would show."""
-    if draw(st.booleans()):
-        return normalise(draw(LOG_WEIGHTS))
-    counts = draw(st.lists(st.integers(0, 4), min_size=1, max_size=40).filter(any))
-    return np.array(counts) / sum(counts)
-
-
-@given(shares(), U)
-def test_systematic_resampling_gives_each_its_share_rounded_up_or_down(weights, u):
-    n = len(weights)
-    drawn = systematic(weights, u)
-    assert drawn.shape == (n,)
-    assert drawn.dtype == np.int64
-    counts = np.bincount(drawn, minlength=n)
-    assert (counts >= np.floor(n * weights - 1e-9)).all()
-    assert (counts <= np.ceil(n * weights + 1e-9)).all()
-    assert not counts[weights == 0].any()  # not even at the edges, where rounding decides
-    assert list(drawn) == sorted(drawn)
-
-
-@given(shares())
-def test_systematic_resampling_is_unbiased(weights):
-    """The counts change with u at the fractional parts of n times the running sums only: their mean is a sum."""
-    n = len(weights)
-    edges = np.unique(np.concatenate(([0.0, 1.0], n * np.cumsum(weights) % 1)))
-    middles = (edges[1:] + edges[:-1]) / 2
-    mean = sum(
-        width * np.bincount(systematic(weights, u), minlength=n)
-        for u, width in zip(middles, np.diff(edges), strict=True)
-        if width > 1e-12  # the middle of less may be rounded into its neighbour
-    )
-    assert mean == pytest.approx(n * weights, abs=1e-9)
-
-
-@pytest.mark.parametrize("u", [0.0, 0.3, 1 - 2**-53])
-def test_a_weight_of_zero_is_never_drawn(u):
-    for weights in ([0, 1], [1, 0], [0, 0.5, 0, 0.5, 0], [0, 0, 1, 0]):
-        drawn = systematic(np.array(weights, dtype=float), u)
-        assert all(weights[i] > 0 for i in drawn)
-    short = np.array([0.3, 0.7 - 1e-15, 0.0])  # rounding left the sum below 1
-    assert set(systematic(short, 1 - 2**-53)) <= {0, 1}
-
-
-@given(LOG_WEIGHTS, st.floats(-500, 500))
+@given(log_weights(), st.floats(-500, 500))
 def test_weights_are_normalised_whatever_their_factor(log_weights, shift):
     weights = normalise(log_weights)
     assert weights.sum() == pytest.approx(1)

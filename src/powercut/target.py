@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from powercut.cuts import CutLaw
-from powercut.trace import FloatArray, IntArray, Trace
+from powercut.trace import FloatArray, Trace
 
 Rule = Literal["exact", "published"]
 """How a step proposes and compares.
@@ -285,20 +285,6 @@ def log_mean_weight(log_weights: FloatArray) -> float:
 def effective_sample_size(log_weights: FloatArray) -> float:
     """(sum w)^2 / sum w^2, from 1 to n: so many particles of equal weight would do as well."""
     return 1 / float((normalise(log_weights) ** 2).sum())
-
-
-def systematic(weights: FloatArray, u: float) -> IntArray:
-    """Indices ``[n]`` of resampled particles: i comes floor or ceil of n w_i times, n w_i on average over u in [0, 1).
-
-    ``weights`` ``[n]`` sum to 1. Systematic resampling (Kitagawa 1996): particle i is drawn by each of the points
-    (u + k) / n, k = 0, ..., n - 1, that fall between the sums of the weights before it and up to it.
-    """
-    n = len(weights)
-    ends = n * np.cumsum(weights)
-    ends[np.flatnonzero(weights)[-1] :] = n  # rounding must not leave the last point without a particle
-    whole = np.floor(ends)
-    below = whole + (ends - whole > u)
-    return np.repeat(np.arange(n), np.diff(below, prepend=0).astype(np.int64))
 
 
 def _sum_in_order(start: float, terms: FloatArray) -> float:

@@ -63,6 +63,11 @@ EXACT = [
     ),
     pc.PowerSMC(alpha=3, ramp_tokens=2, ess_threshold=1, moves=1, **SMALL),
     pc.PowerSMC(alpha=1, ramp_tokens=2, ess_threshold=1, moves=1, **SMALL),
+    # weights that are not all the same after it
+    *(pc.SMC(alpha=3, resampling="chopthin", **THREE | s) for s in grid(particles=[1, 2, 3], ess_threshold=[0.8, 1])),
+    pc.SMC(alpha=4, resampling="chopthin", ess_threshold=1, temperature=1, **SMALL),
+    pc.PowerSMC(alpha=3, resampling="chopthin", ess_threshold=1, ramp_tokens=2, **THREE),
+    pc.SMC(alpha=2, resampling="chopthin", moves=1, ess_threshold=1, temperature=0.8, **SMALL),
     # targets with a shape
     *(pc.SMC(alpha=3, **THREE | s) for s in grid(length_bonus=[-0.7, 0.9], min_new_tokens=[0, 1, 2])),
     *(pc.PowerSMC(alpha=3, ramp_tokens=2, **THREE | s) for s in grid(length_bonus=[0.9], min_new_tokens=[0, 1])),
@@ -152,6 +157,7 @@ def draw(sampler, probs, n):
         pc.SMC(alpha=2, particles=8, **LONG),
         pc.SMC(alpha=2, particles=8, ess_threshold=0, **LONG),
         pc.SMC(alpha=2, particles=4, ess_threshold=1, moves=1, **LONG),
+        pc.SMC(alpha=2, particles=8, ess_threshold=1, resampling="chopthin", temperature=1, **LONG),
         pc.SMC(alpha=2, temperature=0.7, particles=8, **LONG),
         pc.PowerSMC(alpha=2, particles=8, ramp_tokens=5, **LONG),
         pc.PowerSMC(alpha=2, particles=4, ess_threshold=1, ramp_tokens=9, moves=1, **LONG),

@@ -253,7 +253,7 @@ def test_the_majority_needs_text():
         ({"budget": 0.5}, "budget must be a whole number from 1 to 1000000000 (got 0.5)"),
         ({"temperature": None}, "temperature must be a positive number (got None)"),
         ({"temperature": 0}, "temperature must be a positive number"),
-        ({"select": "best"}, "select must be mean-logp, logp, majority (got 'best')"),
+        ({"select": "best"}, "select must be mean-logp or logp or majority (got 'best')"),
         ({"select": "majority"}, "select majority and answer go together: give both or neither"),
         ({"answer": "x"}, "select majority and answer go together"),
         ({"select": "majority", "answer": "("}, "answer must be a regular expression: missing )"),

@@ -7,14 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
-from powercut.errors import SettingError, quoted
+from powercut.errors import SettingError
 from powercut.samplers.draw import Draw, request_seeds, spawn
 from powercut.samplers.sampler import Restricted
-from powercut.samplers.settings import check_pattern, check_temperature, setting
+from powercut.samplers.settings import check_pattern, check_temperature, check_word, setting
 from powercut.trace import Completion, Trace
 
 Selection = Literal["mean-logp", "logp", "majority"]
@@ -66,8 +66,7 @@ class BestOfN(Restricted):
         if self.temperature is None:
             raise SettingError("temperature must be a positive number (got None)")
         check_temperature(1.0, self.temperature)
-        if not isinstance(self.select, str) or self.select not in get_args(Selection):
-            raise SettingError(f"select must be {', '.join(get_args(Selection))} (got {quoted(self.select)})")
+        check_word("select", self.select, Selection)
         if (self.select == "majority") != (self.answer is not None):
             raise SettingError("select majority and answer go together: give both or neither")
         check_pattern("answer", self.answer)

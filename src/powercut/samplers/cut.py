@@ -11,17 +11,17 @@ import math
 import warnings
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump, Uniform, Weights
-from powercut.errors import SettingError, quoted
+from powercut.errors import SettingError
 from powercut.samplers.draw import Decoding, Draw
 from powercut.samplers.kernel import Kernel
 from powercut.samplers.look_ahead import LookAhead, Moves
 from powercut.samplers.sampler import Restricted, Sharpened, Targeted
-from powercut.samplers.settings import check_number, setting
+from powercut.samplers.settings import check_number, check_word, setting
 from powercut.target import Rule
 from powercut.trace import Completion
 
@@ -73,8 +73,7 @@ class _Cut(Restricted, Targeted, Sharpened):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.rule, str) or self.rule not in get_args(Rule):
-            raise SettingError(f"rule must be {' or '.join(get_args(Rule))} (got {quoted(self.rule)})")
+        check_word("rule", self.rule, Rule)
         if self.rule == "published" and (self.tries > 1 or math.isinf(self.alpha) or self.require is not None):
             raise SettingError("rule published goes with one try, a finite alpha and no require: leave these out")
         if self.length_bonus and (self.rule == "published" or math.isinf(self.alpha)):

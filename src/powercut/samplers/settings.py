@@ -74,6 +74,12 @@ def check_number(
         raise SettingError(f"{name} must be {kind} of at most {LARGEST_COUNT:,}{otherwise} (got {quoted(value)})")
 
 
+def check_word(name: str, value: Any, hint: Any) -> None:
+    """Raise SettingError, naming the setting, unless ``value`` is one of the words of type ``hint``."""
+    if not isinstance(value, str) or value not in words(hint):
+        raise SettingError(f"{name} must be {' or '.join(words(hint))} (got {quoted(value)})")
+
+
 def check_temperature(alpha: float, temperature: float | None) -> None:
     """Raise SettingError unless ``temperature``, or 1/alpha in its place, can be sampled at."""
     if temperature is None:
