@@ -35,6 +35,7 @@ PARTICLES = REQUIRE | {
     "particles": 64,
     "block_size": 32,
     "ess_threshold": 0.5,
+    "resampling": "systematic",
     "moves": 0,
     "skip_repeats": True,
     "beta": 4.0,

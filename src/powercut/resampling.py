@@ -61,7 +61,7 @@ def _threshold(weights: FloatArray, ratio: float) -> float:
     whole = np.searchsorted(some, ratio / 2 * edges, side="right")
     falling = sums[thinned] + 2 / ratio * (sums[-1] - sums[whole])  # C, behind each edge
     kept = whole - thinned
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         copies = falling / edges + kept
     at = int(np.flatnonzero(copies >= len(weights))[-1])
     missing = len(weights) - kept[at]
