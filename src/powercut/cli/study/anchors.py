@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Annotated
@@ -87,9 +88,8 @@ def _in_processes(work: Sequence[Portion], jobs: int) -> Iterator[tuple[str, Rec
     """The records of all portions with their keys, as they are measured."""
     from powercut.study.anchors.measure import measure_exactly
 
-    context, most = multiprocessing.get_context("spawn"), min(jobs, len(work))
-    ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is this process's affair
-    with ProcessPoolExecutor(most, context, initializer=signal.signal, initargs=ignore) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(work)), context, initializer=_begin_worker) as pool:
         try:
             for done in as_completed([pool.submit(measure_exactly, portion) for portion in work]):
                 yield from done.result().items()
@@ -108,3 +108,15 @@ def _on_model(work: Sequence[Portion], model: str) -> Iterator[tuple[str, Record
     check_model(engine)
     for portion in work:
         yield from portion.measure(engine).items()
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when that does, however it does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
