@@ -17,7 +17,6 @@ RUNS = {
     "eval_overhead": "--completions 4 --tokens 8 --repeats 1",
     "latency": f"{SMALL_CHAINS} --prompts 1",
     "linear": "--shapes 8x8 --rows 1 --repeats 1",
-    "refine_finished": "",
     "peers": f"{SMALL_CHAINS} --count 2 --concurrency 2 --fewer 1",
     "quality": "--problems 2 --budgets 40 --max-new-tokens 8",
     "report": "--rows 200 --seeds 2 --text-length 20",
