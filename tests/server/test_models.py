@@ -37,7 +37,7 @@ def test_health_says_ok(served):
     assert web.get(f"{served.root}/health").json() == {"status": "ok"}
 
 
-def test_metrics_count_what_was_done(ask):
+def test_metrics_count_what_was_done():
     with serving() as served:
         chat = {"messages": [{"role": "user", "content": "abc"}], "seed": 1}
         answer = web.post(f"{served.url}/chat/completions", json=chat).json()
