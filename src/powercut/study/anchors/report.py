@@ -22,10 +22,9 @@ SAYS = (
     "follows is quieter than it, and a sound way of working is more likely as a whole than any single other one, "
     "though habit starts elsewhere. There the power distribution is right where tokens sharpened one by one are not, "
     "entropy cuts get there in a few steps, and uniform cuts seldom re-open the one token that matters. The control "
-    "puts forced tokens before the decision: entropy cuts pass over them, while uniform cuts that fall on them re-open "
-    "the decision as well, and so lose their handicap. Problems are independent draws, intervals and tests are over "
-    "problems. It is no evidence about large models: whether their texts have such decisions is what study divergence "
-    "and decisions measure."
+    "puts forced tokens before the decision: uniform cuts that fall on them re-open the decision as well, which takes "
+    "much of their handicap away. Problems are independent draws, and intervals and tests are over problems. It is no "
+    "evidence about large models: whether their texts have such decisions is what study decisions measures."
 )
 
 _SHOWN = (0, 1, 2, 5, 10, 20, 40, 80, 160, 320)
@@ -91,7 +90,7 @@ def findings(records: Sequence[Record], exact: Mapping[str, float], model: str) 
     if control:
         caption = (
             f"The control: {FORCED} forced tokens before the decision. A uniform cut on any of them re-opens the "
-            "decision too, so that uniform cuts no longer lag as they do without them."
+            "decision too, so that uniform cuts lag less than without them."
         )
         curved_control = [m for m in control if m.right_after is not None]
         parts = [Part(caption, _main_table(control, {})), Part("After so many steps.", _after_table(curved_control))]
@@ -154,7 +153,8 @@ def _tests(measured: Sequence[OnAllProblems]) -> TextTable:
 def _after_table(measured: Sequence[OnAllProblems]) -> TextTable:
     steps = [step for step in _SHOWN if step < _curve(measured[0]).shape[1]]
     rows = [TextRow([m.name, *(percent(float(_curve(m)[:, step].mean())) for step in steps)]) for m in measured]
-    return TextTable(["sampler", *(f"{step} steps" if step else "at the start" for step in steps)], rows)
+    heads = ["at the start" if not step else "1 step" if step == 1 else f"{step} steps" for step in steps]
+    return TextTable(["sampler", *heads], rows)
 
 
 def _curve(measured: OnAllProblems) -> FloatArray:

@@ -19,7 +19,7 @@ SAYS = (
     "the target than under the proposal (M is bounded), details are quiet beside decisions, and the first decision's "
     "jump is comparable to the others'. Without any one of them it fails, and uniform cuts can be the faster ones. It "
     "shows what can happen and why, not how often it does on a language model: for that, measure one with study "
-    "anchors, divergence, decisions and mixing."
+    "anchors, decisions and mixing."
 )
 
 _Names = Sequence[tuple[str, Callable[[Record], Any]]]
