@@ -115,6 +115,8 @@ def test_tokenize_and_detokenize(served, ask):
     for path, fields in (
         *(("/tokenize", {}), ("/tokenize", {"prompt": "a", "messages": turns})),
         ("/detokenize", {"tokens": [-1]}),
+        ("/detokenize", {"tokens": [512]}),
+        ("/v1/completions", {"prompt": [512], "echo": True}),
         ("/tokenize", {"prompt": "a", "add_special_tokens": False}),
     ):
         assert ask(path, **fields).status_code == 400

@@ -141,20 +141,23 @@ def _add_sampling_routes(app: FastAPI, offer: Offer, answering: Answering) -> No
                 param="echo",
             )
         prompts = _prompts(body)
-        echoed = None
-        if body.echo:
-            text = offer.engine.text
-            assert text is not None
-            echoed = [each if isinstance(each, str) else await text.decode(cast(Any, each)) for each in prompts]
+        echoed: list[str] | None = [] if body.echo else None
 
-        def order(arrival: float) -> Any:
-            return build_order(
+        async def order(arrival: float) -> Order:
+            built = await build_order(
                 *(offer, body, prompts, arrival),
                 prompt_field="prompt",
                 chat=False,
                 logprobs=body.logprobs is not None,
                 top_logprobs=body.logprobs or 0,
             )
+            if echoed is not None:  # the ids are known to be tokens now
+                text = offer.engine.text
+                assert text is not None
+                echoed.extend(
+                    [each if isinstance(each, str) else await text.decode(cast(Any, each)) for each in prompts]
+                )
+            return built
 
         return await answer(request, order, lambda: CompletionShape(echoed))
 

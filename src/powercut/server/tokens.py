@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI
 from starlette.responses import Response
 
+from powercut.engines.protocol import Request
 from powercut.errors import SettingError
 from powercut.server.answer import JsonAnswer
 from powercut.server.bodies import DetokenizeBody, TokenizeBody
@@ -37,8 +39,13 @@ def add_token_routes(app: FastAPI, offer: Offer) -> None:
     async def detokenize(body: DetokenizeBody) -> Response:
         """The text of token ids, special tokens as what they are called where the tokenizer is here."""
         offer.check_model(body.model)
-        if any(not 0 <= token < 2**31 for token in body.tokens):
+        if body.tokens and not 0 <= min(body.tokens) <= max(body.tokens) < 2**31:
             raise Refusal(400, "tokens must be token ids of at least 0 and below 2^31", param="tokens")
+        if body.tokens:
+            try:
+                offer.engine.check(Request(np.array([max(body.tokens)]), 1, top_k=1))
+            except SettingError as error:
+                raise Refusal(400, str(error), param="tokens") from None
         prompt = text.with_special(body.tokens) if isinstance(text, TokenizerText) else await text.decode(body.tokens)
         return JsonAnswer({"prompt": prompt})
 
