@@ -167,6 +167,7 @@ def test_without_the_libraries_a_line_says_what_to_install(out, capsys, monkeypa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ([], "Missing command"),
         (["tree", "--law", "4+2"], "--law must be uniform, a beta such as 4, or 4+0.1"),
         (["tree", "--alpha", "0.5"], "--alpha must be"),
         (["tree", "--tokens", "8"], "root-pivot has details of its own, for which 8 tokens are too few"),
@@ -182,7 +183,7 @@ def test_without_the_libraries_a_line_says_what_to_install(out, capsys, monkeypa
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_folder(out, capsys, arguments, message):
-    assert main(["study", *arguments, "--out", str(out)]) == 2
+    assert main(["study", *arguments, *(["--out", str(out)] if arguments else [])]) == 2
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1

@@ -48,7 +48,6 @@ app.command(cls=Command)(verify)
 study = typer.Typer(
     help="The paper's theory and its premise, measured.",
     epilog="Example: powercut study tree",
-    no_args_is_help=True,
     rich_markup_mode="markdown",
 )
 study.command(cls=Command)(anchors)

@@ -107,10 +107,11 @@ def _gain(x: FloatArray, beta: float) -> float:
 
 
 def _bins(maps: Sequence[Sequence[Cut]]) -> list[tuple[float, float, list[Cut]]]:
-    """Cuts in bins of equal number by their jump, with the ends of each."""
+    """Cuts without a jump in one bin, the others in bins of equal number by their jump; with the ends of each."""
     cuts = sorted((cut for own in maps for cut in own), key=lambda cut: float(cut.record["jump"]))
-    parts = [part.tolist() for part in np.array_split(np.arange(len(cuts)), _BINS) if len(part)]
-    several = [[cuts[i] for i in part] for part in parts]
+    still = sum(cut.record["jump"] == 0 for cut in cuts)
+    parts = [np.arange(still), *np.array_split(np.arange(still, len(cuts)), _BINS - 1)]
+    several = [[cuts[i] for i in part.tolist()] for part in parts if len(part)]
     return [(own[0].record["jump"], own[-1].record["jump"], own) for own in several]
 
 

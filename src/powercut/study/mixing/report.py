@@ -151,7 +151,7 @@ def _autocorrelation(chains: Sequence[Record]) -> tuple[FloatArray, float]:
 def _autocorrelations(chains: Sequence[Record]) -> TextTable:
     correlated, tokens = _autocorrelation(chains)
     shown = [lag for lag in (0, 1, 2, 5, 10, 20, 50, 100) if lag < len(correlated)]
-    rows = [TextRow([f"{lag}", number(lag * tokens), f"{correlated[lag]:.2f}"]) for lag in shown]
+    rows = [TextRow([f"{lag}", number(lag * tokens), number(float(correlated[lag]))]) for lag in shown]
     return TextTable(["steps", "tokens", "autocorrelation of log p"], rows)
 
 
