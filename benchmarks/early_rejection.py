@@ -58,7 +58,7 @@ def main():
                 seconds = time.perf_counter() - start
             decoded = sum(c.stats.tokens_decoded for c in completions)
             steps = sum(c.stats.steps for c in completions)
-            accepted = sum(step.accepted for c in completions for step in c.steps)
+            accepted = sum(c.stats.acceptance * c.stats.steps for c in completions if c.stats.steps)
             runs.append((completions, decoded))
             same = sum(a.tokens.tolist() == b.tokens.tolist() for a, b in zip(runs[0][0], completions, strict=True))
             table.add_row(

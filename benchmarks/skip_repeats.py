@@ -55,7 +55,7 @@ def watch(count, current):
         n = min(len(old), len(new))
         differ = (old[:n] != new[:n]).nonzero()[0]
         same = int(differ[0]) if len(differ) else n
-        count.steps += 1
+        count.steps += 1 + event.step.nulls
         count.differing += same < len(new) or (len(new) < len(old) and event.proposal.finished)
         count.proposed += len(new)
         count.repeated += same

@@ -20,7 +20,7 @@ LAYERS = [
     {"models"},
     {"engines"},
     {"samplers"},
-    {"run"},
+    {"agreement", "run", "run_options"},
     {"verify"},
     {"integrations"},
     {"evals"},

@@ -13,12 +13,13 @@ ALL = """
     astream diagnostics load sample
 """
 
-EVERY = {"max_new_tokens": 1024, "top_k": 50, "stop": (), "min_new_tokens": 0}
+EVERY = {"max_new_tokens": 1024, "top_k": 50, "stop": (), "min_new_tokens": 0, "answer": None}
 REQUIRE = EVERY | {"require": None}
 CUT = REQUIRE | {
     "length_bonus": 0.0,
     "alpha": 4.0,
     "steps": 10,
+    "count": "steps",
     "blocks": 16,
     "temperature": None,
     "uniform_mix": 0.0,
@@ -27,6 +28,7 @@ CUT = REQUIRE | {
     "look_ahead": 1,
     "skip_repeats": True,
     "tries": 1,
+    "until": None,
     "rule": "exact",
 }
 PARTICLES = REQUIRE | {
@@ -59,13 +61,14 @@ SETTINGS = {
         "temperature": None,
     },
     "Rejection": REQUIRE | {"alpha": 4.0, "length_bonus": 0.0, "temperature": None, "max_tries": 10_000},
-    "BestOfN": REQUIRE | {"n": None, "budget": None, "temperature": 1.0, "select": "mean-logp", "answer": None},
+    "BestOfN": REQUIRE | {"n": None, "budget": None, "temperature": 1.0, "select": "mean-logp"},
 }
 
 FIELDS = {
     "Trace": "tokens logp logq entropy finished prefilled rows",
-    "Step": "stage cut log_accept accepted early tokens_decoded changed_at",
-    "Stats": "steps acceptance changed tokens_decoded tokens_prefilled seconds log_z ess candidates tries satisfied",
+    "Step": "stage cut log_accept accepted early tokens_decoded changed_at nulls",
+    "Stats": "steps acceptance changed tokens_decoded tokens_prefilled seconds log_z ess candidates tries satisfied "
+    "null_steps stages_ended agreement",
     "Event": "stage stages step proposal trace",
     "Completion": "trace stats steps text prompt_index sample_index",
     "Failure": "prompt_index sample_index error",
@@ -109,7 +112,7 @@ def test_a_completion_says_what_was_promised():
     assert c.stats.tokens_decoded >= len(c.tokens)
     assert c.stats.tokens_prefilled == 0
     assert c.stats.seconds > 0
-    assert c.stats.steps == len(c.steps) > 0
+    assert c.stats.steps == len(c.steps) + c.stats.null_steps > 0
     assert {type(step) for step in c.steps} == {pc.Step}
 
 
@@ -129,6 +132,7 @@ def test_sampling_takes_these_arguments(function):
         "max_total_tokens": None,
         "match": None,
         "skip_bad": False,
+        "agree": None,
     }
 
 

@@ -1,6 +1,7 @@
 """Many prompts at once: order, seeds, failures, cancellation and what an observer sees, over the table engine."""
 
 import asyncio
+import dataclasses
 import itertools
 import logging
 import os
@@ -507,14 +508,15 @@ def test_every_stage_has_all_its_steps_when_finished_completions_are_refined():
         key = j, event.stage, event.step is not None
         counts[key] = counts.get(key, 0) + 1
 
-    completions = pc.sample(Watched(), SAMPLER, [[1]], n=8, observe=observe)
+    sampler = dataclasses.replace(SAMPLER, skip_repeats=False)  # so that null steps are made too
+    completions = pc.sample(Watched(), sampler, [[1]], n=8, observe=observe)
     assert {c.stats.steps for c in completions} == {SAMPLER.steps * 2}
     for j, stage in itertools.product(range(8), range(2)):
         assert counts[j, stage, True] == SAMPLER.steps
 
 
 def test_a_chain_that_is_finished_at_the_end_of_a_stage_stops_there():
-    sampler = pc.EntropyCut(alpha=2, steps=2, blocks=3, max_new_tokens=6)
+    sampler = pc.EntropyCut(alpha=2, steps=2, blocks=3, max_new_tokens=6, skip_repeats=False)
     stages = []
     for c in pc.sample(Watched(), sampler, [[1]], n=30):
         last = c.steps[-1].stage

@@ -7,7 +7,9 @@ kappa(c) = w_c / sum_j w_j; all weights 0 means the uniform law. ``uniform_mix``
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,3 +78,71 @@ class CutLaw:
             return -math.log(length)
         prob = (1 - self.uniform_mix) * (weight / total) + self.uniform_mix / length
         return math.log(prob) if prob > 0 else -math.inf
+
+
+class CutSums:
+    """What a cut law's normaliser is known by while a completion x grows: sums over its positions.
+
+    ``differing``: of the law of a cut given that the proposal differs from x, over what is drawn behind the cut given
+    that it differs. From c a proposal differs with probability 1 - Q_c, Q_c = q(x_c) q(x_{c+1}) ... up to the end of x,
+    and so r(x) = sum_j kappa_x(j) (1 - Q_j) in all: kappa_x(c) / r(x) takes the place of kappa_x(c) in a ratio.
+    """
+
+    def __init__(self, law: CutLaw, differing: bool = False) -> None:
+        self._law, self._differing = law, differing
+        self._total, self._length, self._entropy = 0.0, 0, 0.0
+        # sum_j w_j Q_j and sum_j w_j (1 - Q_j) so far, by the law's weights and by weights of 1
+        self._same, self._other = [0.0, 0.0], [0.0, 0.0]
+
+    def add(self, entropy: FloatArray, logq: FloatArray) -> FloatArray:
+        """Take in the next positions, their entropies and proposal log-probabilities ``[n]``; returns their weights."""
+        weights = self._law.weights(entropy, self._entropy)
+        self._total = sum_in_order(self._total, weights)
+        self._length += len(entropy)
+        self._entropy = float(entropy[-1]) if len(entropy) else self._entropy
+        if self._differing:
+            logq = np.minimum(logq, 0.0)
+            self._part(weights.tolist(), np.exp(logq).tolist(), (-np.expm1(logq)).tolist())
+        return weights
+
+    def log_prob(self, weight: float, *, whole: bool = True) -> float:
+        """log kappa_x(c), or log (kappa_x(c) / r(x)), in nats, from w_c.
+
+        Of a completion that is not ``whole`` an upper bound on what it can become, which never rises while it grows.
+        """
+        if not self._differing:
+            return self._law.log_prob(weight, self._total, self._length)
+        # With s = (sum_j w_j) eps / n it is ((1 - eps) w_c + s) / ((1 - eps) sum_j w_j (1 - Q_j) + s sum_j (1 - Q_j)),
+        # which is at most the larger of the two quotients, whatever s. Both fall as the completion grows.
+        eps, (weighted, counted) = self._law.uniform_mix, self._other
+        quotients = [_quotient(weight, weighted)] if eps < 1 and self._total else []
+        quotients += [_quotient(1.0, counted)] if eps or not self._total else []
+        most = max(quotients)
+        if whole:
+            mean = counted / self._length
+            differs = (1 - eps) * (weighted / self._total) + eps * mean if self._total else mean
+            prob = math.exp(self._law.log_prob(weight, self._total, self._length))
+            most = min(most, _quotient(prob, differs))
+        return math.log(most) if most > 0 else -math.inf
+
+    def _part(self, weights: Iterable[float], stay: Iterable[float], leave: Iterable[float]) -> None:
+        """Sums of terms that are not negative: to the last bit, none of those that count falls."""
+        for w, q, rest in zip(weights, stay, leave, strict=True):
+            for i, own in enumerate((w, 1.0)):
+                reach = self._same[i] + own
+                self._same[i], self._other[i] = reach * q, self._other[i] + reach * rest
+
+    def copy(self) -> CutSums:
+        """The same sums, which grow by themselves."""
+        other = copy.copy(self)
+        other._same, other._other = self._same.copy(), self._other.copy()
+        return other
+
+
+def sum_in_order(start: float, terms: FloatArray) -> float:
+    """``start`` and all ``terms``, added up one after the other: the same however they come in pieces."""
+    return float(np.add.accumulate(np.concatenate(((start,), terms)))[-1])
+
+
+def _quotient(a: float, b: float) -> float:
+    return a / b if b > 0 else math.inf

@@ -30,7 +30,7 @@ FORMAT = 1
 
 MEASURES = (
     *("logp", "entropy", "acceptance", "changed", "steps", "tokens", "tokens_decoded", "tokens_prefilled", "seconds"),
-    *("log_z", "finished", "satisfied"),
+    *("null_steps", "log_z", "finished", "satisfied"),
 )
 """What a Result measures of its completion."""
 
@@ -62,6 +62,7 @@ class Result:
     acceptance: float | None = None
     changed: float | None = None
     steps: float | None = None
+    null_steps: float | None = None
     tokens: float | None = None
     tokens_decoded: float | None = None
     tokens_prefilled: float | None = None

@@ -6,30 +6,24 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from concurrent.futures import Future, wait
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from powercut.agreement import Agenda
 from powercut.engines.protocol import Engine, KeepGoing, Request
 from powercut.errors import BudgetError, EngineError, PromptError, SettingError, quoted
-from powercut.prompt import Prompt, TemplateArgs, check_system, check_template_args
+from powercut.prompt import Prompt, TemplateArgs
 from powercut.records import Completed
-from powercut.samplers import BestOfN
+from powercut.run_options import RunObserver, RunOptions, Spent, check_agree, check_match, sampler_at, spent_on
 from powercut.samplers.draw import Observer
 from powercut.samplers.sampler import Sampler
-from powercut.samplers.settings import check_number
 from powercut.text import encode_prompt
-from powercut.trace import Completion, Event, IntArray, Trace
-
-RunObserver = Callable[[int, int, Event], None]
-"""Called with the prompt index, the sample index and the event."""
-
-Spent = Mapping[tuple[int, int], int]
-"""Tokens decoded for each completion, by prompt index and sample index."""
+from powercut.trace import Completion, IntArray, Trace
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -42,41 +36,6 @@ class Failure:
     prompt_index: int
     sample_index: int
     error: Exception
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """What ``astream`` takes besides engine, sampler and prompts; it says what each means.
-
-    Raises SettingError, naming the option, for a value that makes no sense.
-    """
-
-    n: int = 1
-    seed: int = 0
-    chat: bool | None = None
-    system: str | None = None
-    template_args: TemplateArgs | None = None
-    observe: RunObserver | None = None
-    concurrency: int | None = None
-    max_total_tokens: int | None = None
-    match: Spent | None = None
-    skip_bad: bool = False
-
-    def __post_init__(self) -> None:
-        check_number("n", self.n, 1, whole=True)
-        check_number("seed", self.seed, 0, whole=True, counts=False)
-        if self.observe is not None and not callable(self.observe):
-            raise SettingError(f"observe must be a function (got {quoted(self.observe)})")
-        for name, value, *allowed in (("chat", self.chat, True, False, None), ("skip_bad", self.skip_bad, True, False)):
-            if not any(value is each for each in allowed):
-                raise SettingError(f"{name} must be {' or '.join(map(str, allowed))} (got {quoted(value)})")
-        if self.system is not None:
-            check_system(self.system)
-        object.__setattr__(self, "template_args", check_template_args(self.template_args, self.chat))
-        if self.concurrency is not None:
-            check_number("concurrency", self.concurrency, 1, whole=True)
-        if self.max_total_tokens is not None:
-            check_number("max_total_tokens", self.max_total_tokens, 1, 10**15, whole=True)
 
 
 def astream(
@@ -94,6 +53,7 @@ def astream(
     max_total_tokens: int | None = None,
     match: Spent | Iterable[Completion | Completed] | None = None,
     skip_bad: bool = False,
+    agree: float | None = None,
 ) -> AsyncGenerator[Completion | Failure, None]:
     """Draw ``n`` completions of each prompt and yield each as soon as it is done, in any order.
 
@@ -108,6 +68,11 @@ def astream(
     ``observe(prompt_index, sample_index, event)`` is called as the chains move. ``match`` are the completions of
     another run of the same prompts, or the tokens decoded for each: best-of-n may spend on each completion what that
     one took.
+
+    With ``agree``, such as 0.95, the completions of a prompt are no longer drawn once their answers, which the
+    sampler's ``answer`` finds, agree: once the chance that the leading answer is likelier than the next is that high
+    (``stats.agreement``; agreement.py). ``n`` is how many there are at most. They are judged in the order of their
+    samples and yielded in it, so the same seed gives the same ones, and none is started that may not count.
 
     Closing the iterator cancels what is still running. Raises SettingError, before anything is sampled, if a prompt or
     a setting cannot be used; with ``skip_bad`` the completions of such a prompt fail, and the others are drawn.
@@ -127,6 +92,7 @@ def astream(
             max_total_tokens=max_total_tokens,
             match=None if match is None else spent_on(match),
             skip_bad=skip_bad,
+            agree=agree,
         ),
     )
 
@@ -138,34 +104,54 @@ async def stream(
     n, budget = options.n, options.max_total_tokens
     encoded = await _encode(engine, sampler, prompts, options)
     total = len(encoded) * n
-    _check_match(sampler, options, len(encoded))
-    work = ((i, j) for i in range(len(encoded)) for j in range(n))
-    done: asyncio.Queue[Completion | Failure] = asyncio.Queue()
+    check_match(sampler, options, len(encoded))
+    check_agree(engine, sampler, options)
+    agenda = Agenda(len(encoded), n, options.agree)
+    done: asyncio.Queue[Completion | Failure | None] = asyncio.Queue()
     metered = _Metered(engine)
 
     async def worker() -> None:
-        for i, j in work:  # one iterator shared by all workers: each takes the next chain when it is free
+        outcome: Completion | Failure
+        while (place := await agenda.next()) is not None:  # each takes the next chain when it is free
+            i, j = place
             if isinstance(prompt := encoded[i], SettingError):
-                done.put_nowait(Failure(i, j, prompt))
+                outcome = Failure(i, j, prompt)
             elif budget is not None and metered.decoded >= budget:
                 reason = f"not started: the {budget} tokens of max_total_tokens are spent"
-                done.put_nowait(Failure(i, j, BudgetError(reason)))
+                outcome = Failure(i, j, BudgetError(reason))
             else:
                 observe = None if options.observe is None else functools.partial(options.observe, i, j)
                 one = sampler_at(sampler, options, i, j)
-                done.put_nowait(await draw_one(metered, one, prompt, (i, j), options.seed, observe))
+                outcome = await draw_one(metered, one, prompt, place, options.seed, observe)
+            answer = None
+            if options.agree is not None and isinstance(outcome, Completion) and outcome.text is not None:
+                try:
+                    answer = sampler.find_answer(outcome.text)
+                except Exception as error:  # of a user's function
+                    outcome = Failure(i, j, error)
+            for each in agenda.add(place, outcome, answer):
+                done.put_nowait(each)
 
     if (concurrency := options.concurrency) is None:
         width = sampler_at(sampler, options, 0, 0).width if total else 1
         concurrency = -(-engine.concurrency // width)
-    workers = [asyncio.create_task(worker()) for _ in range(min(concurrency, total))]
+
+    async def work() -> None:
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(min(concurrency, total)):
+                    workers.create_task(worker())
+        finally:
+            done.put_nowait(None)
+
+    working = asyncio.create_task(work())
     try:
-        for _ in range(total):
-            yield await done.get()
+        while (each := await done.get()) is not None:
+            yield each
+        await working
     finally:
-        for task in workers:
-            task.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
 def _with_signature_of(other: Callable[P, Any]) -> Callable[[Callable[..., T]], Callable[P, T]]:
@@ -199,14 +185,6 @@ async def asample(*args: Any, **options: Any) -> list[Completion]:
 def sample(*args: Any, **options: Any) -> list[Completion]:
     """``asample``, from code that does not await. In a running event loop too (a notebook), in a thread of its own."""
     return run(asample(*args, **options))
-
-
-def sampler_at(sampler: Sampler, options: RunOptions, prompt_index: int, sample_index: int) -> Sampler:
-    """The sampler of one completion of a run: with ``match``, best-of-n with that completion's budget."""
-    if options.match is None:
-        return sampler
-    assert isinstance(sampler, BestOfN), "checked before anything is sampled"
-    return replace(sampler, budget=options.match[prompt_index, sample_index])
 
 
 class _Metered:
@@ -258,40 +236,6 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             loop.call_soon_threadsafe(task.cancel)
             wait([outcome])  # not join: once interrupted, Python 3.11 takes the thread for ended
         raise
-
-
-def spent_on(match: Spent | Iterable[Completion | Completed]) -> Spent:
-    """The tokens decoded for each completion, from these, from their records, or from the numbers themselves.
-
-    Raises SettingError for anything else, and for two completions of one place.
-    """
-    if isinstance(match, Mapping):
-        return match
-    kept: dict[tuple[int, int], int] = {}
-    for completion in match if isinstance(match, Iterable) else (match,):
-        if not isinstance(completion, Completion | Completed):
-            raise SettingError(f"match must be completions of another sampler (got {quoted(completion)})")
-        place = completion.prompt_index, completion.sample_index
-        if place in kept:
-            raise SettingError(f"match has two completions for prompt {place[0]}, sample {place[1]}: give one run's")
-        kept[place] = completion.stats.tokens_decoded
-    return kept
-
-
-def _check_match(sampler: Sampler, options: RunOptions, prompts: int) -> None:
-    if options.match is None:
-        return
-    if not isinstance(sampler, BestOfN):
-        raise SettingError(f"match says what best-of-n may spend; {type(sampler).__name__} has no budget")
-    if sampler.budget is not None:
-        raise SettingError("budget and match say the same thing twice: give one of them")
-    for i in range(prompts):
-        for j in range(options.n):
-            if (i, j) not in options.match:
-                raise SettingError(
-                    f"match has no completion for prompt {i}, sample {j}: draw as many there, of the same prompts"
-                )
-            check_number("match: the tokens decoded", options.match[i, j], 1, whole=True)
 
 
 async def _encode(

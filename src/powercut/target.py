@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from powercut.cuts import CutLaw
+from powercut.cuts import CutLaw, CutSums, sum_in_order
 from powercut.trace import FloatArray, Trace
 
 Rule = Literal["exact", "published"]
@@ -78,7 +78,7 @@ class LogWeight:
 
     def add(self, piece: Trace) -> None:
         """Take in the next tokens."""
-        self._gain = _sum_in_order(self._gain, self._target.gains(piece))
+        self._gain = sum_in_order(self._gain, self._target.gains(piece))
         self.length += len(piece)
         self.whole = piece.finished or self.length == self._room
 
@@ -104,6 +104,9 @@ class LogRatio:
     value lossless.
 
     By the ``published`` rule the second sum ends where the proposal does. Such a value is no bound while x' grows.
+
+    ``differing``: of steps whose proposals are drawn given that they differ from x. Then kappa_x(c) / r(x) stands in
+    the place of kappa_x(c), r(x) being the chance that a proposal from x differs (``CutSums``), and so for x'.
     """
 
     def __init__(
@@ -115,16 +118,17 @@ class LogRatio:
         rule: Rule = "exact",
         *,
         room: int | None = None,
+        differing: bool = False,
     ) -> None:
-        self._target, self._law, self._cut = target, law, cut
-        weights = law.weights(current.entropy)
+        self._target, self._bounded = target, room is not None
         sums = np.add.accumulate(target.increments(current[cut:]))
         self._old = sums if rule == "published" else sums[-1:]  # one for each length of x', or for all
-        self._old_log_kappa = law.log_prob(weights[cut], weights.sum(), len(current))
         self._weight = LogWeight(target, room)
-        self._total = float(weights[:cut].sum())
-        self._cut_weight = float(weights[cut])
-        self._entropy = float(current.entropy[cut - 1]) if cut else 0.0
+        self._cuts = CutSums(law, differing)
+        self._cuts.add(current.entropy[:cut], current.logq[:cut])
+        old = self._cuts.copy()
+        self._cut_weight = float(old.add(current.entropy[cut:], current.logq[cut:])[0])
+        self._old_log_kappa = old.log_prob(self._cut_weight)
         self.value = math.inf
 
     @property
@@ -141,17 +145,15 @@ class LogRatio:
         """Take in the next tokens of the proposal and return the new ``value``."""
         if not len(piece):
             return self.value
-        weights = self._law.weights(piece.entropy, self._entropy)
+        weights = self._cuts.add(piece.entropy, piece.logq)
         if not self._weight.length:
             self._cut_weight = float(weights[0])
         self._weight.add(piece)
-        self._total = _sum_in_order(self._total, weights)
-        self._entropy = float(piece.entropy[-1])
         length = self._weight.length
         self.value = self._weight.value - float(self._old[min(length, len(self._old)) - 1])
         if not math.isinf(self._target.alpha):
-            log_kappa = self._law.log_prob(self._cut_weight, self._total, self._cut + length)
-            self.value += log_kappa - self._old_log_kappa
+            as_it_stands = self.whole or not self._bounded
+            self.value += self._cuts.log_prob(self._cut_weight, whole=as_it_stands) - self._old_log_kappa
         return self.value
 
 
@@ -178,7 +180,7 @@ class Judge:
     is no bound: where w_j > 1 it falls as R grows. But it is above 1 then, and nothing is decided.)
 
     A whole try outside the target, whose weight is 0, is said to be so by ``exclude``. Where the current completion is
-    not ``inside`` itself, any try that is will do.
+    not ``inside`` itself, any try that is will do. ``differing`` is as for ``LogRatio``, for a single try.
     """
 
     def __init__(
@@ -194,8 +196,10 @@ class Judge:
         early_reject: bool = True,
         rule: Rule = "exact",
         inside: bool = True,
+        differing: bool = False,
     ) -> None:
-        self._ratios = [LogRatio(target, law, current, cut, rule, room=horizon - cut) for _ in range(tries)]
+        room = horizon - cut
+        self._ratios = [LogRatio(target, law, current, cut, rule, room=room, differing=differing) for _ in range(tries)]
         self._growing = set(range(tries))
         self._excluded: set[int] = set()
         self._inside = inside
@@ -248,9 +252,18 @@ class Judge:
         return log_accept_tries(values) if self._inside else np.where(values > -math.inf, math.inf, -math.inf)
 
 
-def log_ratio(target: Power, law: CutLaw, current: Trace, proposal: Trace, cut: int, rule: Rule = "exact") -> float:
+def log_ratio(
+    target: Power,
+    law: CutLaw,
+    current: Trace,
+    proposal: Trace,
+    cut: int,
+    rule: Rule = "exact",
+    *,
+    differing: bool = False,
+) -> float:
     """The log acceptance ratio A of moving from ``current`` to ``proposal``, whole completions re-opened at ``cut``."""
-    return LogRatio(target, law, current, cut, rule).add(proposal[cut:])
+    return LogRatio(target, law, current, cut, rule, differing=differing).add(proposal[cut:])
 
 
 def log_accept_tries(log_ratios: FloatArray) -> FloatArray:
@@ -285,7 +298,3 @@ def log_mean_weight(log_weights: FloatArray) -> float:
 def effective_sample_size(log_weights: FloatArray) -> float:
     """(sum w)^2 / sum w^2, from 1 to n: so many particles of equal weight would do as well."""
     return 1 / float((normalise(log_weights) ** 2).sum())
-
-
-def _sum_in_order(start: float, terms: FloatArray) -> float:
-    return float(np.add.accumulate(np.concatenate(((start,), terms)))[-1])

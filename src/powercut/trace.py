@@ -176,7 +176,8 @@ class Step:
     the acceptance ratio (not capped at 0), or, when ``early`` is true, the upper bound on it at which decoding stopped;
     for alpha = inf it is the gain in log p (nats). ``tokens_decoded`` counts the proposal's tokens, kept or not.
     ``changed_at`` is the first position at which the completion differs after the step; None if it is the same, because
-    the proposal was rejected or equal to it.
+    the proposal was rejected or equal to it. ``nulls`` counts the null steps, whose proposal was the current text, that
+    were passed over since the step before, or the extension: they cost nothing, and none was made.
     """
 
     stage: int
@@ -186,6 +187,7 @@ class Step:
     early: bool
     tokens_decoded: int
     changed_at: int | None = None
+    nulls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,14 +211,17 @@ class Stats:
 
     ``steps`` counts Metropolis-Hastings steps; ``acceptance`` is the share of them accepted and ``changed`` the share
     that changed the text, None for a sampler without steps. Only the second tells whether a chain moves: a proposal
-    that equals the current text is always accepted.
+    that equals the current text is always accepted. ``null_steps`` counts the steps of that kind, whether they were
+    made or passed over: so many of ``steps`` tried no change. ``stages_ended`` counts the stages that ``until`` ended
+    before their steps were made (None: it is not set).
     ``tokens_decoded`` counts every token decoded, kept or not; ``tokens_prefilled`` the context tokens computed
     afresh (reused ones cost nothing). ``seconds`` is the wall time from start to end, waiting included.
 
     Of samplers that weigh particles: ``log_z`` estimates log sum_x p(x)^alpha (nats; its exponential is unbiased), and
     ``ess`` is the effective sample size after each block. ``candidates`` is how many completions best-of-N chose from,
     ``tries`` how many proposals rejection sampling made. ``satisfied`` says whether the completion is finished and has
-    what is required of its text; None if nothing is.
+    what is required of its text; None if nothing is. ``agreement``, where chains of one prompt stop as their answers
+    agree: the probability, given this answer and those of the samples before, that the leading one is the likeliest.
     """
 
     steps: int
@@ -230,15 +235,25 @@ class Stats:
     candidates: int | None = None
     tries: int | None = None
     satisfied: bool | None = None
+    null_steps: int | None = None
+    stages_ended: int | None = None
+    agreement: float | None = None
 
     @classmethod
-    def of(cls, steps: Sequence[Step], **others: Any) -> Stats:
-        """The figures of these steps, and the ``others`` by their names."""
-        count = len(steps)
+    def of(cls, steps: Sequence[Step], nulls: int | None = None, **others: Any) -> Stats:
+        """The figures of these steps, and the ``others`` by their names.
+
+        ``nulls`` null steps were passed over beside them (None: those before each of them).
+        """
+        nulls = sum(step.nulls for step in steps) if nulls is None else nulls
+        count = len(steps) + nulls
+        accepted = sum(step.accepted for step in steps) + nulls
+        changed = sum(step.changed_at is not None for step in steps)
         return cls(
             steps=count,
-            acceptance=sum(step.accepted for step in steps) / count if count else None,
-            changed=sum(step.changed_at is not None for step in steps) / count if count else None,
+            acceptance=accepted / count if count else None,
+            changed=changed / count if count else None,
+            null_steps=accepted - changed if count else None,
             **others,
         )
 

@@ -48,6 +48,30 @@ def test_the_text_alone_goes_to_stdout_and_the_figures_to_stderr(engine, capsys)
         assert part in err
 
 
+def test_completions_are_drawn_until_their_answers_agree(engine, capsys):
+    """Every text has the answer "", so four of them agree; two prompts, in order."""
+    sampled = ["--file", "-", "-n", "9", "--sampler", "standard", "--max-new-tokens", "6", "--answer", "^", "--json"]
+    with pytest.MonkeyPatch.context() as patch:
+        pipe_in(patch, b"a\nb\n")
+        code, out, _ = run(capsys, *sampled, "--agree", "0.95")
+    assert code == 0
+    places = [(line["prompt_index"], line["sample_index"]) for line in lines(out)]
+    assert sorted(places) == [(i, j) for i in range(2) for j in range(4)]
+    assert max(line["stats"]["agreement"] for line in lines(out)) == 1 - 0.5**5
+    with pytest.MonkeyPatch.context() as patch:
+        pipe_in(patch, b"a\nb\n")
+        code, out, err = run(capsys, *sampled[:-1], "--agree", "0.95")
+    assert code == 0
+    assert "prompt 1, sample 3" in err
+    assert "answers agree to 97%" in err
+
+
+def test_agree_needs_an_answer(engine, capsys):
+    code, out, err = run(capsys, "a", "-n", "4", "--agree", "0.95")
+    assert (code, out) == (2, "")
+    assert err == "error: agree compares answers: give answer, which finds them in a text\n"
+
+
 def test_quiet_leaves_stderr_empty(engine, capsys):
     assert run(capsys, "a", "--quiet", *SHORT)[2] == ""
 
@@ -133,7 +157,7 @@ def test_the_trace_has_every_step_and_the_completion(engine, capsys, tmp_path):
     assert last.pop("kind") == "completion"
     assert [last] == lines(out)
     steps = [event for event in events if event["kind"] == "step"]
-    assert len(steps) == last["stats"]["steps"] == 6
+    assert len(steps) + last["stats"]["null_steps"] == last["stats"]["steps"] == 6
     assert events[0]["kind"] == "extend"
     assert sum(event["tokens_decoded"] for event in events) == last["stats"]["tokens_decoded"]
     tokens = []
@@ -413,7 +437,7 @@ def test_a_file_that_cannot_be_matched_is_one_line(no_engine, capsys, tmp_path, 
         (["smc", "--alpha", "inf"], "alpha must be a number from 1 to 1000 (got inf)"),
         (["smc", "--ess-threshold", "2"], "ess_threshold must be a number from 0 to 1 (got 2.0)"),
         (["best-of-n", "--select", "best"], "--select must be mean-logp or logp or majority (got 'best')"),
-        (["best-of-n", "--select", "majority"], "select majority and answer go together"),
+        (["best-of-n", "--select", "majority"], "select majority counts answers: give answer, which finds them"),
         (["entropy-cut", "--tries", "0"], "tries must be a whole number of at least 1 (got 0)"),
     ],
 )

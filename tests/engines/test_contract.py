@@ -251,8 +251,8 @@ def test_samplers_account_for_what_the_engine_did(engine, sampler):
     again = pc.sample(engine, sampler, [[1], [1, 2, 3]], n=2, seed=4)
     assert [c.tokens.tolist() for c in again] == [c.tokens.tolist() for c in completions if c.sample_index < 2]
     for c in completions:
-        assert c.stats.steps == len(c.steps)
-        assert (c.stats.acceptance is None) == (not c.steps)
+        assert 0 <= c.stats.steps - len(c.steps) <= (c.stats.null_steps or 0)
+        assert (c.stats.acceptance is None) == (not c.stats.steps)
 
 
 def test_sampling_works_inside_a_running_loop(engine):

@@ -9,6 +9,7 @@ import pytest
 import powercut as pc
 from powercut.samplers import kernel as kernel_module
 from powercut.samplers.draw import Draw
+from powercut.samplers.repeats import known_parts
 from powercut.study.exact import EOS, enumerate_completions, kernel_matrix
 from powercut.study.paths import every_path
 from powercut.trace import Rows, Trace
@@ -62,24 +63,22 @@ def test_the_step_is_the_plain_one(settings):
         assert few < many
 
 
-def with_the_token_itself(current, cut, temperature_at, rng):
+def with_the_token_itself(current, cut, tries, temperature_at, rng, *, differs):
     """Leaves by a token drawn without the exclusion of the one that it leaves."""
-    shared, leaving = kernel_module_known_part(current, cut, temperature_at, rng)
+    [(shared, leaving)] = known_parts(current, cut, tries, temperature_at, rng, differs=differs)
     if leaving is None:
-        return shared, leaving
+        return [(shared, leaving)]
     at = cut + len(shared)
     row = Rows(current.rows.ids[at : at + 1], current.rows.logp[at : at + 1])
     logq = row.logp[0] / temperature_at(at)
     logq = logq - np.logaddexp.reduce(logq)
     i = int(rng.choice(len(logq), p=np.exp(logq)))
-    return shared, Trace(row.ids[0, i : i + 1], row.logp[0, i : i + 1], logq[i : i + 1], leaving.entropy, rows=row)
-
-
-kernel_module_known_part = kernel_module.known_part
+    one = slice(i, i + 1)
+    return [(shared, Trace(row.ids[0, one], row.logp[0, one], logq[one], leaving.entropy, rows=row))]
 
 
 def test_a_leaving_token_without_the_exclusion_fails_the_same_check(monkeypatch):
-    monkeypatch.setattr(kernel_module, "known_part", with_the_token_itself)
+    monkeypatch.setattr(kernel_module, "known_parts", with_the_token_itself)
     sampler, probs = make(pc.UniformCut, alpha=2), random_table(5, 3, zeros=True)
     space = enumerate_completions(probs, PROMPT, 3, 0.5)
     assert np.abs(matrix(sampler, probs, space)[0] - kernel_matrix(space, sampler)).max() > 1e-2

@@ -136,8 +136,8 @@ def test_the_cost_is_the_engines_own_count(name, settings, engine):
     for c in completions:
         assert c.stats.tokens_decoded >= len(c.tokens)
         assert c.stats.seconds > 0
-        assert c.stats.steps == len(c.steps)
-        assert (c.stats.acceptance is None) == (not c.steps)
+        assert 0 <= c.stats.steps - len(c.steps) <= (c.stats.null_steps or 0)
+        assert (c.stats.acceptance is None) == (not c.stats.steps)
         assert (c.stats.log_z is None) == (not name.endswith("smc"))
         assert bool(c.stats.ess) == name.endswith("smc")
         assert (c.stats.candidates is None) == (name != "best-of-n")

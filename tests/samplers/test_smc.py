@@ -95,7 +95,7 @@ def test_the_last_effective_sample_size_is_of_the_weights_drawn_by():
 @pytest.mark.parametrize("moves", [1, 2])
 def test_moves_come_after_every_block_and_their_steps_are_kept(moves):
     shown = []
-    sampler = pc.SMC(alpha=2, particles=3, block_size=2, max_new_tokens=6, moves=moves)
+    sampler = pc.SMC(alpha=2, particles=3, block_size=2, max_new_tokens=6, moves=moves, skip_repeats=False)
     [c] = draw(sampler, observe=lambda i, j, event: shown.append(event.step))
     assert [s.stage for s in c.steps] == [0] * 3 * moves + [1] * 3 * moves + [2] * moves
     assert [s for s in shown if s is not None] == list(c.steps)

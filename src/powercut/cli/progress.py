@@ -39,9 +39,9 @@ class _Chain:
             self.step = 0
         self.stage, self.stages, self.length = event.stage, event.stages, len(event.trace)
         if event.step is not None:
-            self.step += 1
-            self.steps += 1
-            self.accepted += event.step.accepted
+            self.step += 1 + event.step.nulls
+            self.steps += 1 + event.step.nulls
+            self.accepted += event.step.accepted + event.step.nulls
             self.changed += event.step.changed_at is not None
 
 
@@ -73,6 +73,10 @@ class Display(ABC):
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    def expect(self, total: int) -> None:
+        """Take note that there will be only so many completions."""
+        self._total = total
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -155,13 +159,19 @@ def figures(completion: Completion) -> str:
     stats = completion.stats
     parts = [f"log-probability {completion.logp:.2f}"]
     if stats.acceptance is not None:
-        parts.append(f"of {stats.steps} steps {stats.acceptance:.0%} accepted, {stats.changed:.0%} changed the text")
+        nulls = f", {stats.null_steps:,} null" if stats.null_steps else ""
+        of_them = f"{stats.acceptance:.0%} accepted, {stats.changed:.0%} changed the text"
+        parts.append(f"of {stats.steps} steps {of_them}{nulls}")
     if stats.log_z is not None:
         parts.append(f"log Z {stats.log_z:.2f}")
     if stats.candidates is not None:
         parts.append(f"best of {stats.candidates}")
     if stats.tries is not None:
         parts.append(f"accepted at try {stats.tries:,}")
+    if stats.stages_ended:
+        parts.append(f"{stats.stages_ended:,} stages ended by until")
+    if stats.agreement is not None:
+        parts.append(f"answers agree to {stats.agreement:.0%}")
     parts.append(f"{stats.tokens_decoded:,} tokens decoded, {len(completion.tokens):,} kept")
     parts.append(f"{stats.seconds:.1f} s")
     if not completion.finished:

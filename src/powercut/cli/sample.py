@@ -24,7 +24,7 @@ from powercut.cli.output import OutFile, say, to_stdout
 from powercut.cli.prompts import read_prompts
 from powercut.cli.session import Job, Session
 from powercut.records import read_completions
-from powercut.run import RunOptions, spent_on
+from powercut.run_options import RunOptions, spent_on
 from powercut.samplers import SAMPLERS
 from powercut.samplers.settings import LARGEST_SEED, check_number
 
@@ -35,13 +35,20 @@ _PROMPTS, _OUTPUT = "Prompts", "Output"
 def sample(
     prompt: Annotated[str | None, typer.Argument(help="What to complete.", show_default=False)] = None,
     sampler: Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLERS)}.")] = DEFAULT_SAMPLER,
-    count: Annotated[int, typer.Option("-n", help="Completions of each prompt.")] = 1,
+    completions: Annotated[int, typer.Option("-n", help="Completions of each prompt.")] = 1,
     seed: Annotated[int, typer.Option(help="The same seed gives the same completions.")] = 0,
     concurrency: Annotated[
         int | None, typer.Option(help="Chains at once; as many as the engine decodes at once if not given.")
     ] = None,
     max_total_tokens: Annotated[
         int | None, typer.Option(help="Start no further completion once so many tokens have been decoded.")
+    ] = None,
+    agree: Annotated[
+        float | None,
+        typer.Option(
+            help="Draw no more of a prompt's completions once it is so likely (0.95) that the leading answer is the "
+            "likeliest: --answer finds it, -n is how many there are at most."
+        ),
     ] = None,
     match: Annotated[
         Path | None,
@@ -115,10 +122,10 @@ def sample(
     engine_options, settings = split_flags(flags)
     built = sampler_from_flags(sampler, settings)
     asked = read_prompts(prompt, file, (lambda why: say(f"skipped: {why}")) if skip_bad else None)
-    check_number("-n", count, 1, whole=True)
+    check_number("-n", completions, 1, whole=True)
     check_number("--seed", seed, 0, LARGEST_SEED, whole=True)
     options = RunOptions(
-        n=count,
+        n=completions,
         seed=seed,
         chat=chat,
         system=system,
@@ -127,6 +134,7 @@ def sample(
         max_total_tokens=max_total_tokens,
         match=None if match is None else spent_on(read_completions(match)),
         skip_bad=skip_bad,
+        agree=agree,
     )
     job = Job(sampler, built, asked, options)
     console = Console(stderr=True, quiet=quiet, highlight=False)
@@ -147,7 +155,7 @@ def sample(
             engine = load_engine(console, model, engine_options, job.total * built.width, built.top_k)
             asyncio.run(session.run(engine))
         except KeyboardInterrupt:
-            say(f"interrupted: {session.finished} of {job.total} completions finished")
+            say(f"interrupted: {session.finished} of {session.expected} completions finished")
             raise typer.Exit(130) from None
         if any(file is not None and file.failed for file in (out, trace)):
             raise typer.Exit(2)

@@ -15,7 +15,8 @@ from powercut.cli.prompts import Asked, shorten
 from powercut.engines.protocol import Engine
 from powercut.errors import PowercutError, PromptError, SettingError, visible
 from powercut.records import Completed
-from powercut.run import Failure, RunOptions, sampler_at, stream
+from powercut.run import Failure, stream
+from powercut.run_options import RunOptions, sampler_at
 from powercut.samplers import Sampler
 from powercut.strict_json import json_line
 from powercut.trace import Completion, Event
@@ -37,12 +38,15 @@ class Job:
 
 
 class Session:
-    """Samples a job. ``finished`` counts completions, also when it is interrupted; ``exit_code`` is for the shell."""
+    """Samples a job. ``finished`` counts completions, also when it is interrupted, of those still ``expected``.
+
+    ``exit_code`` is for the shell.
+    """
 
     def __init__(
         self, job: Job, console: Console, *, as_json: bool, write: Write, write_trace: Write | None = None
     ) -> None:
-        self.finished = 0
+        self.finished, self.expected = 0, job.total
         self.exit_code = 0
         self._job, self._console, self._as_json = job, console, as_json
         self._write, self._write_trace = write, write_trace
@@ -84,6 +88,12 @@ class Session:
                 self._write(json_line(completed))
             else:
                 texts.add(place, outcome)
+            agree, agreement = job.options.agree, outcome.stats.agreement
+            if agree is not None and agreement is not None and agreement >= agree:  # the prompt's others do not come
+                for j in range(place[1] + 1, job.options.n):
+                    texts.add((place[0], j), None)
+                    self.expected -= 1
+                progress.expect(self.expected)
 
         prompts = [asked.prompt for asked in job.asked]
         options = replace(job.options, observe=observe)

@@ -82,6 +82,7 @@ COLUMNS = (
     _mean("entropy", "entropy"),
     _mean("acceptance, %", "acceptance", show=percent),
     _mean("changed, %", "changed", show=percent),
+    _mean("null steps", "null_steps"),
     _mean("tokens", "tokens"),
     _mean("decoded tokens", "tokens_decoded", -1),
     _mean("seconds", "seconds", -1),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +13,7 @@ import numpy as np
 from powercut.errors import SettingError
 from powercut.samplers.draw import Draw, request_seeds, spawn
 from powercut.samplers.sampler import Restricted
-from powercut.samplers.settings import check_pattern, check_temperature, check_word, setting
+from powercut.samplers.settings import check_temperature, check_word, setting
 from powercut.trace import Completion, Trace
 
 Selection = Literal["mean-logp", "logp", "majority"]
@@ -34,9 +33,7 @@ class BestOfN(Restricted):
     compared in arXiv 2605.30327). Without a budget ``n`` is 8 unless given.
 
     ``select`` is ``mean-logp``, the highest mean log-probability per token (as published); ``logp``, the highest sum;
-    or ``majority``: the most frequent answer, and of its completions the one with the highest mean. An answer is what
-    ``answer`` finds in the text: a function of the text (None: no answer), or a regular expression whose last match
-    counts, its first group if it has one.
+    or ``majority``: the most frequent ``answer``, and of its completions the one with the highest mean.
 
     With ``require`` the best is one of those that have it, if any has.
 
@@ -57,9 +54,6 @@ class BestOfN(Restricted):
     select: Selection = setting(
         "mean-logp", "The best has the highest mean log p per token, the highest sum, or the most frequent answer."
     )
-    answer: str | Callable[[str], Hashable | None] | None = setting(
-        None, "Regular expression for the answer in a text, for majority."
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,9 +61,8 @@ class BestOfN(Restricted):
             raise SettingError("temperature must be a positive number (got None)")
         check_temperature(1.0, self.temperature)
         check_word("select", self.select, Selection)
-        if (self.select == "majority") != (self.answer is not None):
-            raise SettingError("select majority and answer go together: give both or neither")
-        check_pattern("answer", self.answer)
+        if self.select == "majority" and self.answer is None:
+            raise SettingError("select majority counts answers: give answer, which finds them")
 
     @property
     def proposal_temperature(self) -> float:
@@ -128,13 +121,7 @@ class BestOfN(Restricted):
         if self.select != "majority" or draw.engine.text is None:
             return int(np.argmax(scores))
         texts = [await draw.text_of(trace) for trace in traces]
-        answers = [self._find_answer(text) for text in texts]
+        answers = [self.find_answer(text) for text in texts]
         votes = Counter(answer for answer in answers if answer is not None)
         # Where no text has an answer, all texts are equals.
         return max(range(len(traces)), key=lambda i: (votes[answers[i]], scores[i], -i))
-
-    def _find_answer(self, text: str) -> Hashable | None:
-        if callable(self.answer):
-            return self.answer(text)
-        found = list(re.finditer(self.answer or "", text))
-        return found[-1][found[-1].re.groups > 0] if found else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,12 +19,13 @@ import numpy as np
 from powercut.cuts import CutLaw, EntropyJump, Uniform, Weights
 from powercut.errors import SettingError
 from powercut.samplers.draw import Decoding, Draw
-from powercut.samplers.kernel import Kernel
+from powercut.samplers.kernel import Count, Kernel
 from powercut.samplers.look_ahead import LookAhead, Moves
 from powercut.samplers.sampler import Restricted, Sharpened, Targeted
 from powercut.samplers.settings import check_number, check_word, setting
+from powercut.samplers.until import Until
 from powercut.target import Rule
-from powercut.trace import Completion
+from powercut.trace import Completion, Trace
 
 AUTO: Literal["auto"] = "auto"
 
@@ -43,10 +45,24 @@ class _Cut(Restricted, Targeted, Sharpened):
     most as many tokens as the suffix it replaces and is compared with as many tokens of that as it has itself, so a
     chain that got shorter stays short, and may end unfinished before max_new_tokens. Nothing is rejected early then:
     what is not decoded yet could raise the ratio.
+
+    A null step proposes the current text itself. With ``skip_repeats`` null steps are passed over, however many there
+    are, and counted. ``count`` "differing" leaves them out: ``steps`` are steps whose proposal differs from the current
+    text, and the acceptance ratio makes up for what is left out, so that the target is the same. Another chain, which
+    never rests: where two texts share all the mass it goes from one to the other and back.
+
+    ``until`` r ends a stage, before its steps are made, once the last r steps that tried a change (null steps tried
+    none) brought none: of the text, or where ``answer`` is given, of the answer found in it. That favours what is hard
+    to leave: the limit of many steps is not the power distribution, but tends to it as r grows. ``stats.stages_ended``
+    says how often it happened.
     """
 
     alpha: float = setting(4.0, "Power of the target p^alpha. inf: accept only gains in log p.", at_least=1)
     steps: int = setting(10, "Metropolis-Hastings steps per stage (N).", at_least=0, whole=True)
+    count: Count = setting(
+        "steps",
+        "What steps counts: all, or only those that propose a change (differing): as many are tried whatever the text.",
+    )
     blocks: int = setting(
         16, "Stages; the horizon grows by max_new_tokens / blocks at each (K).", at_least=1, whole=True
     )
@@ -66,6 +82,13 @@ class _Cut(Restricted, Targeted, Sharpened):
     tries: int = setting(
         1, "Proposals from each cut, of which one is selected (multiple-try Metropolis).", at_least=1, whole=True
     )
+    until: int | None = setting(
+        None,
+        "End a stage once so many changes in a row were tried in vain, or with answer did not change it: biased.",
+        at_least=1,
+        whole=True,
+        optional=True,
+    )
     rule: Rule = setting(
         "exact",
         "How steps propose and compare. published: as in the paper's code, for comparison; biased, no early rejection.",
@@ -74,6 +97,12 @@ class _Cut(Restricted, Targeted, Sharpened):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_word("rule", self.rule, Rule)
+        check_word("count", self.count, Count)
+        if self.count == "differing" and (self.rule == "published" or self.tries > 1 or not self.skip_repeats):
+            raise SettingError(
+                "count differing goes with one try, rule exact and skip_repeats, which pass over what does not differ: "
+                "leave these as they are"
+            )
         if self.rule == "published" and (self.tries > 1 or math.isinf(self.alpha) or self.require is not None):
             raise SettingError("rule published goes with one try, a finite alpha and no require: leave these out")
         if self.length_bonus and (self.rule == "published" or math.isinf(self.alpha)):
@@ -102,7 +131,9 @@ class _Cut(Restricted, Targeted, Sharpened):
     @property
     def kernel(self) -> Kernel:
         """One step of the chain."""
-        return Kernel(self.target, self.cut_law, self.early_reject, self.tries, self.rule, self.skip_repeats)
+        return Kernel(
+            *(self.target, self.cut_law, self.early_reject, self.tries, self.rule, self.skip_repeats, self.count)
+        )
 
     @property
     def decoding(self) -> Decoding:
@@ -123,8 +154,21 @@ class _Cut(Restricted, Targeted, Sharpened):
     async def run(self, draw: Draw, rng: np.random.Generator) -> Completion:
         """Draw one completion (see ``Sampler.run``): in each stage an extension, then the steps."""
         moves = Moves(self.horizons, self.steps, rng)
-        chain = LookAhead(draw, self.kernel, moves, at_once=self.look_ahead, refine_finished=self.refine_finished)
-        return await draw.complete(await chain.walk())
+        if self.until is not None and self.answer is not None and draw.engine.text is None:
+            raise SettingError("answer looks into texts, and this model has no tokenizer: leave it out")
+
+        async def answer_of(trace: Trace) -> Hashable | None:
+            return self.find_answer(await draw.text_of(trace))
+
+        until = None if self.until is None else Until(self.until, None if self.answer is None else answer_of)
+        chain = LookAhead(
+            *(draw, self.kernel, moves),
+            at_once=self.look_ahead,
+            refine_finished=self.refine_finished,
+            until=until,
+        )
+        last = await chain.walk()
+        return await draw.complete(last, stages_ended=None if until is None else until.ended)
 
 
 @dataclass(frozen=True, kw_only=True)

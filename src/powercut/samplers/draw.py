@@ -98,6 +98,7 @@ class Draw:
     ) -> None:
         self.engine = engine
         self.steps: list[Step] = []
+        self.nulls = 0  # null steps that were passed over
         self._prompt, self._decoding, self._observe, self._place = prompt, decoding.on(engine), observe, place
         self._start = time.perf_counter()
         self._decoded = self._prefilled = 0
@@ -264,6 +265,7 @@ class Draw:
         steps = tuple(self.steps)
         stats = Stats.of(
             steps,
+            self.nulls,
             tokens_decoded=self._decoded,
             tokens_prefilled=self._prefilled,
             seconds=time.perf_counter() - self._start,

@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from powercut.cuts import CutLaw
+from powercut.errors import SettingError
 from powercut.samplers.draw import Draw, request_seeds
-from powercut.samplers.repeats import known_part
+from powercut.samplers.repeats import Part, differing_cuts, known_parts, null_steps
 from powercut.target import Judge, Power, Rule, Verdict
-from powercut.trace import Step, Trace
+from powercut.trace import FloatArray, Step, Trace
+
+Count = Literal["steps", "differing"]
+"""What is counted: every step, or only those whose proposal differs from the current text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,13 @@ class Kernel:
     reference points of multiple-try Metropolis, and the prefixes are computed once.
 
     With ``skip_repeats`` the tokens of a proposal that are those of the current text are not decoded, where the laws
-    along it are known; that is the same kernel (repeats.py).
+    along it are known, and ``nulls`` passes over the steps that propose nothing else; that is the same kernel
+    (repeats.py). A ``step`` that ``differs`` comes after them.
+
+    ``count`` "differing" leaves null steps out. To pass over them without counting them would bias the chain: it would
+    stay as long in a text that it seldom leaves as in any other. Here the ratio makes up for that (``LogRatio``), as in
+    Liu's Metropolized Gibbs sampler (1996): the target is invariant, and a step leaves a text for any other at least as
+    often as one of the plain kernel.
 
     ``rule`` "published" is the step of arXiv 2605.30327's code, for comparison; it is biased (see ``Rule``).
     """
@@ -36,6 +47,35 @@ class Kernel:
     tries: int = 1
     rule: Rule = "exact"
     skip_repeats: bool = True
+    count: Count = "steps"
+
+    def nulls(self, current: Trace, most: int, rng: np.random.Generator) -> int:
+        """How many of the next ``most`` steps are null before one is not; 0 where ``step`` makes those too.
+
+        Where only steps that differ count there is none of them, unless nothing can change: then all are.
+        Raises SettingError where only steps that differ count, and an engine does not tell the laws that takes.
+        """
+        if not self._knows(current):
+            if self.count == "differing":
+                raise SettingError(
+                    "count=differing needs the model's law at each token, which this engine does not tell "
+                    "with these settings: give top_k a number, or count=steps"
+                )
+            return 0
+        differs = float(differing_cuts(current, self.law, self.tries).sum())
+        if self.count == "differing":
+            return 0 if differs > 0 else most
+        return null_steps(differs, most, rng)
+
+    def _knows(self, current: Trace) -> bool:
+        return self.skip_repeats and self.rule == "exact" and current.rows is not None
+
+    def _cut_probs(self, current: Trace, differs: bool) -> FloatArray:
+        if not differs:
+            return self.law.probs(current.entropy)
+        cuts = differing_cuts(current, self.law, self.tries)
+        given: FloatArray = cuts / cuts.sum()
+        return given
 
     async def step(
         self,
@@ -44,15 +84,20 @@ class Kernel:
         horizon: int,
         rng: np.random.Generator,
         *,
+        differs: bool = False,
         stage: int = 0,
         lane: int = 0,
         is_void: Callable[[], bool] = lambda: False,
     ) -> tuple[Trace, Step]:
         """Move on from ``current`` at ``horizon``: the proposal's tail, and what became of it.
 
+        With ``differs``, and always where only such steps count, it is one that is not null, if the laws along
+        ``current`` are known: those before it are passed over by ``nulls``.
         Decodes in lanes ``lane`` to ``lane + tries - 1``; ends early, rejected, once ``is_void`` says so.
         """
-        cut = int(rng.choice(len(current), p=self.law.probs(current.entropy)))
+        knows = self._knows(current)
+        differs = knows and (differs or self.count == "differing")
+        cut = int(rng.choice(len(current), p=self._cut_probs(current, differs)))
         # log u, u from U(0, 1]. At alpha = inf a proposal must gain: A > 0 is A >= the smallest positive number.
         log_u = -rng.standard_exponential() if math.isfinite(self.target.alpha) else math.ulp(0.0)
         if self.rule == "published":
@@ -63,9 +108,8 @@ class Kernel:
             early_reject=self.early_reject,
             rule=self.rule,
             inside=await draw.fits(current),
+            differing=self.count == "differing",
         )
-
-        skips, full = self.skip_repeats and self.rule == "exact", len(current) == horizon
 
         async def propose(which: int, seed: int, shared: Trace, leaving: Trace | None) -> tuple[Trace, int]:
             """The tail of a try, and how many of its tokens were not decoded for it."""
@@ -73,7 +117,7 @@ class Kernel:
             def may_pass(piece: Trace) -> bool:
                 return judge.add(piece, which) is not Verdict.REJECTED and not is_void()
 
-            is_current = leaving is None and len(shared) == len(current) - cut and (shared.finished or full)
+            is_current = leaving is None and len(shared) > 0
             if (len(shared) and not may_pass(shared)) or is_current:
                 return shared, len(shared)
             kept = current[:cut].splice(cut, shared)
@@ -81,7 +125,9 @@ class Kernel:
             return shared.splice(len(shared), rest), len(shared) + (leaving is not None)
 
         seeds = request_seeds(rng, self.tries)
-        known = [known_part(current, cut, draw.temperature_at, rng) if skips else (current[:0], None) for _ in seeds]
+        known: list[Part] = [(current[:0], None)] * self.tries
+        if knows:
+            known = known_parts(current, cut, self.tries, draw.temperature_at, rng, differs=differs)
         drawn = await draw.together(propose(i, seed, *known[i]) for i, seed in enumerate(seeds))
         tails = [tail for tail, _ in drawn]
         decoded = sum(len(tail) - known for tail, known in drawn)
@@ -92,6 +138,6 @@ class Kernel:
                 if not await draw.fits(current.splice(cut, tail)):
                     judge.exclude(which)
         which, log_accept, accepted = judge.select(rng)
-        differs = tails[which].differs_at(current[cut:]) if accepted else None
-        changed_at = None if differs is None else cut + differs
+        at = tails[which].differs_at(current[cut:]) if accepted else None
+        changed_at = None if at is None else cut + at
         return tails[which], Step(stage, cut, log_accept, accepted, False, decoded, changed_at)

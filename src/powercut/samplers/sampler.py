@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,8 @@ class Sampler(ABC):
     """The settings common to all samplers. ``await sampler(engine, prompt, rng)`` draws one completion.
 
     A sampler says how tokens are drawn (``proposal_temperature``, ``decoding``) and what is done with them (``run``).
+    ``answer``, a regular expression or a function of the text (None: no answer), is for whatever compares answers:
+    ``agree`` of ``pc.sample``, ``until``, ``select`` "majority".
 
     Raises SettingError, naming the setting and the remedy, for values that make no sense.
     """
@@ -38,15 +41,26 @@ class Sampler(ABC):
     stop: tuple[str | int, ...] = setting(
         (), "Text, or a token id, that ends a completion; may be given several times."
     )
+    answer: str | Callable[[str], Hashable | None] | None = setting(
+        None, "Regular expression for the answer in a text: its last match counts, the first group if it has one."
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
+        check_pattern("answer", self.answer)
         object.__setattr__(self, "stop", check_stop(self.stop))
         if self.min_new_tokens and self.min_new_tokens >= self.max_new_tokens:
             raise SettingError(
                 f"min_new_tokens must be below max_new_tokens={self.max_new_tokens}: nothing could finish "
                 f"(got {self.min_new_tokens})"
             )
+
+    def find_answer(self, text: str) -> Hashable | None:
+        """What ``answer`` finds in a text; None where it finds none."""
+        if self.answer is None or callable(self.answer):
+            return None if self.answer is None else self.answer(text)
+        found = list(re.finditer(self.answer, text))
+        return found[-1][found[-1].re.groups > 0] if found else None
 
     @property
     @abstractmethod

@@ -170,10 +170,17 @@ class _ParticleSampler(Restricted, Targeted):
     ) -> AsyncIterator[tuple[Trace, Trace, Step]]:
         """The steps of a particle at the end of a block: the proposal's tail, where the particle stands, the step."""
         kernel = Kernel(target, CutLaw(EntropyJump(self.beta)), skip_repeats=self.skip_repeats)
-        for own in spawn(rng, self.moves):
-            tail, step = await kernel.step(draw, trace, self.horizons[stage], own, stage=stage, lane=lane)
+        at, each = 0, spawn(rng, self.moves)
+        while at < self.moves:
+            nulls = kernel.nulls(trace, self.moves - at, each[at])
+            draw.nulls += nulls
+            if at + nulls == self.moves:
+                break
+            horizon = self.horizons[stage]
+            tail, step = await kernel.step(draw, trace, horizon, each[at], differs=True, stage=stage, lane=lane)
             trace = trace.splice(step.cut, tail) if step.accepted else trace
-            yield tail, trace, step
+            yield tail, trace, replace(step, nulls=nulls)
+            at += nulls + 1
 
     def _show(
         self, draw: Draw, traces: list[Trace], log_weights: FloatArray, tails: dict[int, Trace], stage: int

@@ -119,22 +119,27 @@ def kernel_matrix(
     """The transition matrix of one step at this horizon: the sampler's own cut law and acceptance ratio, enumerated.
 
     ``log_accept(x, y, cut)`` replaces the sampler's ratio. ``inside`` are the completions that the target allows (None:
-    all): no other is accepted, and from another each of them is.
+    all): no other is accepted, and from another each of them is. Where only steps that differ count, it is that of one.
     """
-    law, target = sampler.cut_law, sampler.target
+    law, target, differing = sampler.cut_law, sampler.target, sampler.count == "differing"
     if log_accept is None:
 
         def log_accept(x: Trace, y: Trace, cut: int) -> float:
-            return log_ratio(target, law, x, y, cut)
+            return log_ratio(target, law, x, y, cut, differing=differing)
 
     size = len(space.completions)
     matrix = np.zeros((size, size))
     for i, x in enumerate(space.traces):
-        for cut, prob in enumerate(law.probs(x.entropy)):
+        probs = law.probs(x.entropy)
+        if differing and (differs := 1 - sum(p * np.exp(x.logq[cut:].sum()) for cut, p in enumerate(probs))) > 1e-12:
+            probs = probs / differs
+        for cut, prob in enumerate(probs):
             if prob == 0:
                 continue
             for j in _sharing(space, x, cut):
                 y = space.traces[j]
+                if differing and i == j:
+                    continue
                 accept = np.exp(min(0.0, log_accept(x, y, cut)))
                 if inside is not None:
                     accept = accept * inside[j] if inside[i] else float(inside[j])
