@@ -106,6 +106,7 @@ def main():
                         run(engine, sampler, group, size, seed=args.seed + g, chat=chat, observe=watch(count, {}))
                     )
                 count.decoded += sum(c.stats.tokens_decoded for c in completions)
+                count.steps += sum(c.stats.steps for c in completions)  # null ones too, which events are not of
                 count.log_p += [c.logp for c in completions]
                 count.seconds.append(meter.seconds)
     finally:  # Ctrl-C too shows what is done
