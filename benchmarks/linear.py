@@ -1,6 +1,6 @@
 """Milliseconds of a linear layer for few rows on this machine's CPU: torch's own and packed.
 
-    python benchmarks/linear.py [--shapes 576x1536 ...] [--rows 1 2 4 8 16] [--repeats 20]
+    python benchmarks/linear.py [--shapes 576x1536 ...] [--rows 1 2 4 8 16] [--dtype bfloat16] [--repeats 20]
 
 Many copies of a layer take turns, more than any cache holds: as a model's layers do.
 """
@@ -40,17 +40,19 @@ def main():
     shapes = ["576x1536", "576x49152", "4096x4096"]
     parser.add_argument("--shapes", nargs="+", default=shapes, help="inputs x outputs")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--repeats", type=int, default=20)
     args = parser.parse_args()
-    title = f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {args.repeats}"
+    dtype = getattr(torch, args.dtype)
+    title = f"torch {torch.__version__}, {args.dtype}, {torch.get_num_threads()} threads, median of {args.repeats}"
     table = Table("inputs x outputs", "rows", "torch, ms", "packed, ms", "packed / torch", title=title)
     for shape in args.shapes:
         inputs, outputs = map(int, shape.split("x"))
-        copies = min(1 + COPIES_BYTES // (4 * inputs * outputs), MOST_COPIES)
-        plain = [nn.Linear(inputs, outputs, bias=False) for _ in range(copies)]
+        copies = min(1 + COPIES_BYTES // (dtype.itemsize * inputs * outputs), MOST_COPIES)
+        plain = [nn.Linear(inputs, outputs, bias=False, dtype=dtype) for _ in range(copies)]
         packed = [PackedLinear(layer) for layer in plain]
         for rows in args.rows:
-            x = torch.randn(rows, inputs)
+            x = torch.randn(rows, inputs, dtype=dtype)
             times = [milliseconds(layers, x, args.repeats) for layers in (plain, packed)]
             table.add_row(shape, str(rows), *(f"{t:.2f}" for t in times), f"{times[1] / times[0]:.2f}")
     Console().print(table)

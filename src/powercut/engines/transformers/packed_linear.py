@@ -34,31 +34,37 @@ class PackedLinear(nn.Module):
 
 
 def pack_linears(model: nn.Module) -> None:
-    """Replace the model's plain linear layers, in float32 on the CPU, by packed ones, where this torch has them.
+    """Replace the model's plain linear layers, in float32 or bfloat16 on the CPU, by packed ones where torch has them.
 
     The model can only decode from then on: not be trained, saved or moved. Memory stays the same, but for a layer
     that shares its weights with the embedding.
     """
-    if not _can_pack():
-        return
+    types = [dtype for dtype in CLOSE if _can_pack(dtype)]
     packed: dict[nn.Module, PackedLinear] = {}
     for path, layer in list(model.named_modules(remove_duplicate=False)):  # a shared layer in each of its places
-        if path and _is_plain(layer):
+        if path and _is_plain(layer) and layer.weight.dtype in types:
             packed[layer] = packed.get(layer) or PackedLinear(layer)
             parent, _, name = path.rpartition(".")
             setattr(model.get_submodule(parent), name, packed[layer])
+    if packed:  # what is left is often a view of the file, all of which stays in memory as long as one such view lives
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()
 
 
 def _is_plain(layer: Any) -> bool:
-    return type(layer) is nn.Linear and layer.weight.dtype == torch.float32 and layer.weight.device.type == "cpu"
+    return type(layer) is nn.Linear and layer.weight.device.type == "cpu"
 
 
-def _can_pack() -> bool:
-    """Whether this build of torch has oneDNN's linear layers, and they compute what its own do."""
+CLOSE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
+"""The types that are packed, and how much the results may differ from torch's."""
+
+
+def _can_pack(dtype: torch.dtype) -> bool:
+    """Whether this build of torch has oneDNN's linear layers for ``dtype``, and they compute what its own do."""
     with torch.random.fork_rng(devices=[]):  # its initial weights are drawn
-        layer = nn.Linear(48, 80)
-    x = torch.linspace(-1, 1, 2 * 3 * 48).reshape(2, 3, 48)
+        layer = nn.Linear(48, 80, dtype=dtype)
+    x = torch.linspace(-1, 1, 2 * 3 * 48, dtype=dtype).reshape(2, 3, 48)
     try:
-        return torch.allclose(PackedLinear(layer)(x), layer(x), rtol=1e-4, atol=1e-5)
+        return torch.allclose(PackedLinear(layer)(x), layer(x), rtol=CLOSE[dtype], atol=CLOSE[dtype] / 10)
     except (AttributeError, RuntimeError, NotImplementedError):  # not built in, or not for this processor
         return False
