@@ -4,8 +4,7 @@
 
 Both decode the same prompts with the same model, temperature and top_k for the same number of tokens (stop tokens
 switched off), in turn, several times, in one thread; the engine also computes log-probabilities and entropies. Then:
-what cuts cost in prefill, the price of copying a prefix against computing it, the sampler's own share of the time, and
-memory.
+what cuts cost in prefill, the price of copying a prefix against computing it, and the sampler's own share of the time.
 """
 
 from __future__ import annotations
@@ -19,13 +18,11 @@ import warnings
 from functools import partial
 
 import numpy as np
-import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
 
 import powercut as pc
-from powercut.engines.protocol import Chain
 from powercut.engines.transformers import TransformersEngine
 from powercut.engines.transformers.apart import run_apart
 from powercut.engines.transformers.packed_linear import pack_linears
@@ -120,29 +117,6 @@ def compare_speed(plain, model, counts, new_tokens, repeats, length):
     return table
 
 
-def memory_when_full(model, slots, length):
-    """Table: how much the process grew when every slot is full to its end, against what the engine announced."""
-    run_apart(generate_seconds, model, prompts_of(model, 1), 2)  # weights mapped from disk are read at their first use
-    process = psutil.Process()
-    before = process.memory_info().rss
-    engine = TransformersEngine(model, slots=slots, context_length=length)
-
-    chains = [Chain() for _ in range(slots)]
-
-    async def fill():
-        for seed in (1, 2):  # the second prompt of a chain moves the first into the store
-            prompts = prompts_of(model, slots, lengths=(length - 8, length - 7), seed=seed)
-            requests = [pc.Request(p, 8, top_k=TOP_K, chain=c) for p, c in zip(prompts, chains, strict=True)]
-            await asyncio.gather(*(engine.extend(r) for r in requests))
-
-    asyncio.run(fill())
-    grown = process.memory_info().rss - before
-    table = Table("slots", "tokens each", "announced", "process grew by", "ratio", title="Memory, every slot full")
-    mib = [f"{size / 2**20:.0f} MiB" for size in (engine.cache_bytes, grown)]
-    table.add_row(f"2 x {slots}", str(length), *mib, f"{grown / engine.cache_bytes:.2f}")
-    return table
-
-
 def chains_of_cuts(model, chains, new_tokens, length):
     """Table: of the tokens that cut requests begin with, how many were computed again; and time outside the model."""
     engine = TransformersEngine(model, slots=chains, context_length=length)
@@ -196,7 +170,7 @@ def copy_against_prefill(model, length, repeats=5):
             slots.rewind(slot, 0)
             synchronise()
             start = time.perf_counter()
-            slots.prefill(slot, ids)
+            slots.advance([slot], [ids], 0)
             synchronise()
             middle = time.perf_counter()
             slots._copy(slot.row, slot.store, 0, tokens)
@@ -219,7 +193,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--chains", type=int, default=32)
     parser.add_argument("--chain-tokens", type=int, default=64, help="max_new_tokens of the chains")
-    parser.add_argument("--sections", nargs="+", default=["memory", "decoding", "copying", "chains"])
+    parser.add_argument("--sections", nargs="+", default=["decoding", "copying", "chains"])
     parser.add_argument("--length", type=int, default=512, help="context_length")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -232,13 +206,12 @@ def main():
     model, counts = copy.deepcopy(loaded.model) if on_cpu else loaded.model, args.requests
     run_apart(pack_linears, model)
     sections = {
-        "memory": lambda: memory_when_full(model, 8, args.length),
         "decoding": lambda: compare_speed(loaded.model, model, counts, args.new_tokens, args.repeats, args.length),
         "copying": lambda: copy_against_prefill(model, args.length),
         "chains": lambda: chains_of_cuts(model, args.chains, args.chain_tokens, args.length),
     }
     for name, section in sections.items():
-        if name in args.sections and (name != "memory" or model.device.type == "cpu"):
+        if name in args.sections:
             console.print(section())
 
 

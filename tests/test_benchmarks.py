@@ -17,6 +17,8 @@ RUNS = {
     "eval_overhead": "--completions 4 --tokens 8 --repeats 1",
     "latency": f"{SMALL_CHAINS} --prompts 1",
     "linear": "--shapes 8x8 --rows 1 --repeats 1",
+    "memory": "--slots 2 --length 16",
+    "newcomers": "--newcomers 2 --decoders 2 --prompt-tokens 20 --repeats 1",
     "peers": f"{SMALL_CHAINS} --count 2 --concurrency 2 --fewer 1",
     "quality": "--problems 2 --budgets 40 --max-new-tokens 8",
     "report": "--rows 200 --seeds 2 --text-length 20",

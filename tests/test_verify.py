@@ -7,12 +7,11 @@ from contextlib import aclosing
 
 import numpy as np
 import pytest
-import torch
 
 import powercut as pc
 from powercut.cli import main
 from powercut.engines.transformers import TransformersEngine, choose_cache
-from powercut.engines.transformers.slots import Slots
+from powercut.engines.transformers.one_pass import ByRow, NoSlotsError
 from powercut.study.exact import EOS
 from powercut.trace import Trace
 from powercut.verify import chance, same_law, verify
@@ -78,13 +77,13 @@ def test_a_row_that_its_company_changes_fails():
 
 def test_a_model_that_adds_boolean_masks_fails(monkeypatch):
     """GPT-Neo in slots, given masks as most models take them: its short rows see beyond their own end."""
+    monkeypatch.setattr(ByRow, "_hide", lambda _, hidden: ~hidden)
 
-    def boolean(self, model, tokens, positions, hidden):
-        ids = torch.tensor(tokens)
-        return model(input_ids=ids, position_ids=positions, attention_mask=~hidden, use_cache=True, **self._cache)
+    def untried(self, model, way):  # the trial would see it when the model is loaded
+        if way is not ByRow:
+            raise NoSlotsError("as it does")
 
-    monkeypatch.setattr(Slots, "_forward", boolean)
-    monkeypatch.setattr(choose_cache._Trial, "try_slots", lambda *_: None)  # which sees it when the model is loaded
+    monkeypatch.setattr(choose_cache._Trial, "try_slots", untried)
     engine = TransformersEngine(tiny_family("gpt_neo", window_size=64), slots=4, context_length=64)
 
     async def first_failure():

@@ -10,6 +10,7 @@ import transformers
 import powercut as pc
 from powercut.engines.transformers import TransformersEngine, choose_cache
 from powercut.engines.transformers.native_cache import NativeCaches
+from powercut.engines.transformers.one_pass import ByRow, Flattened
 from powercut.engines.transformers.slots import Slots
 from tests.engines.test_families import company, error_of
 from tests.families import tiny_family
@@ -112,25 +113,51 @@ def test_positions_without_end():
     assert "keeps no key/value cache" in said
 
 
-@pytest.mark.parametrize("fault", ["mask", "position", "rewind"])
-def test_a_slot_cache_that_is_wrong_is_seen(monkeypatch, fault):
-    """Whatever a model would do with masks, positions and what is cached: done here by the cache itself."""
-    forward, rewind = Slots._forward, Slots.rewind
+def test_a_model_whose_attention_cannot_be_replaced_is_fed_row_by_row():
+    engine, said = make(tiny_family("xglm"))
+    assert engine.describe().endswith("row by row")
+    assert make(tiny_model("llama", vocab_size=40))[0].describe().endswith("in one line")
+    assert not said
+    assert worst_error(engine) < 1e-4
 
-    def wrong(self, model, tokens, positions, hidden):
-        if fault == "mask" and len(hidden) > 1:
-            hidden = hidden & False
-        if fault == "position" and len(hidden) > 1:
-            positions = positions.max().expand_as(positions)
-        return forward(self, model, tokens, positions, hidden)
 
-    monkeypatch.setattr(Slots, "_forward", wrong)
-    if fault == "rewind":
-        monkeypatch.setattr(Slots, "rewind", lambda self, slot, length: rewind(self, slot, length + 1))
-    for dtype in (torch.float32, torch.bfloat16):
-        engine, said = make(tiny_model("llama", vocab_size=40, dtype=dtype))
-        assert "LlamaForCausalLM" in said
-        assert isinstance(engine._cache, NativeCaches)
+def without_masks(monkeypatch, way):
+    monkeypatch.setattr(way, "_hide", lambda self, hidden: torch.zeros(hidden.shape, dtype=self.model.dtype))
+
+
+def with_one_position(monkeypatch, way):
+    """For all that is computed together, whatever a model would do with positions."""
+    run = way._run
+
+    def wrong(self, model, tokens, mask, **options):
+        def forward(*, position_ids, **inputs):
+            return model(position_ids=position_ids.max().expand_as(position_ids), **inputs)
+
+        return run(self, forward, tokens, mask, **options)
+
+    monkeypatch.setattr(way, "_run", wrong)
+
+
+def rewound_too_little(monkeypatch, way):
+    rewind = Slots.rewind
+    monkeypatch.setattr(
+        Slots, "rewind", lambda self, slot, length: rewind(self, slot, length + (isinstance(self._pass, way)))
+    )
+
+
+@pytest.mark.parametrize("fault", [without_masks, with_one_position, rewound_too_little])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_slot_cache_that_is_wrong_is_seen(monkeypatch, fault, dtype):
+    """Wrong in one line only, it is fed row by row; wrong in both ways, it is not used."""
+    model = tiny_model("llama", vocab_size=40, dtype=dtype)
+    fault(monkeypatch, Flattened)
+    engine, said = make(model)
+    assert engine._cache.way == ByRow.way
+    assert not said
+    fault(monkeypatch, ByRow)
+    engine, said = make(model)
+    assert "LlamaForCausalLM" in said
+    assert isinstance(engine._cache, NativeCaches)
 
 
 def test_a_model_that_does_not_run_is_said_in_one_line(monkeypatch):

@@ -60,16 +60,16 @@ def check(kind):
     said = [str(warning.message) for warning in caught if "one request at a time" in str(warning.message)]
     assert bool(said) == (engine.cache_bytes == 0)
     worst = max(error_of(model, context, trace) for context, trace in company(engine, seed=0))
-    return worst, said
+    return worst, said, engine._cache.way
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("kind", [kind for kind in families() if kind not in NOT_TINY])
 def test_a_family_has_the_laws_of_plain_forward_passes(kind):
-    worst, said = check(kind)
-    print(f"{kind}: {said[0] if said else 'in slots'}; log p at most {worst:.1e} nats off")
-    assert worst < 1e-3, f"log p is {worst:.1e} nats off: {said or 'in slots'}"
+    worst, said, way = check(kind)
+    print(f"{kind}: {said[0] if said else 'in slots'}, {way}; log p at most {worst:.1e} nats off")
+    assert worst < 1e-3, f"log p is {worst:.1e} nats off: {said or 'in slots'}, {way}"
 
 
 def test_families_that_are_not_swept_exist():

@@ -17,14 +17,14 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from powercut.engines.laws import Drawn, draw, next_token_law
 from powercut.engines.protocol import Chain, Usage
 from powercut.engines.sequence import Sequence
 from powercut.engines.transformers.choose_cache import out_of_memory
+from powercut.engines.transformers.member import Member, draw_for
 from powercut.engines.transformers.native_cache import NativeCaches
-from powercut.engines.transformers.slots import Slots
+from powercut.engines.transformers.next_pass import Pace, next_pass
+from powercut.engines.transformers.slots import Slots, common_length
 from powercut.errors import EngineError, one_line
-from powercut.trace import Rows, Trace
 
 T = TypeVar("T")
 
@@ -40,36 +40,15 @@ HANDOVER = 0.1
 AT_WORK = "this engine is at work in another event loop: wait for it, or load a second engine"
 
 
-class Member:
-    """One request in the batch: where it decodes, the token it drew last, and who waits for its outcome."""
-
-    def __init__(self, sequence: Sequence) -> None:
-        self.sequence = sequence
-        self.outcome: asyncio.Future[Trace] = asyncio.get_running_loop().create_future()
-        self.left = False  # nobody waits any more
-        # Noise from the seed alone: token t uses noise[t], whoever else is in the batch.
-        self.noise = np.random.default_rng(sequence.request.seed).random(sequence.request.max_new_tokens)
-        self.slot: Any = None
-        self.drawn: Drawn
-        self.nothing_left = False  # to draw: all that the model may say are stops, and it is too early for one
-
-    async def trace(self) -> Trace:
-        """What it drew. Raises EngineError when the model fails; cancelling takes it out of the batch."""
-        try:
-            return await self.outcome
-        finally:
-            self.left = True
-            self.sequence.close()
-
-
 class Batch:
     """The requests of one event loop: those that decode now, in the slots of ``cache``, and those that wait for one.
 
-    Passes run in ``thread``, which has one worker; what they compute is added to ``usage``.
+    Passes run in ``thread``, which has one worker; what they compute is added to ``usage``, how long they take to
+    ``pace``.
     """
 
-    def __init__(self, cache: Slots | NativeCaches, usage: Usage, thread: ThreadPoolExecutor) -> None:
-        self._cache, self._usage, self._thread = cache, usage, thread
+    def __init__(self, cache: Slots | NativeCaches, usage: Usage, pace: Pace, thread: ThreadPoolExecutor) -> None:
+        self._cache, self._usage, self._pace, self._thread = cache, usage, pace, thread
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Member] = []
         self._active: list[Member] = []
@@ -132,14 +111,13 @@ class Batch:
                     self._drop_left()
                     admitted = self._admit()
                 if admitted:
-                    ready = await self._in_thread(self._open, admitted)
+                    drawn = await self._in_thread(self._open, admitted)
                 elif self._active:
-                    await self._in_thread(self._decode_all)
-                    ready = list(self._active)
+                    drawn = await self._in_thread(self._advance)
                 else:
                     return
                 with self._cache_ours():
-                    self._deliver(ready)
+                    self._deliver(drawn)
         except BaseException as error:
             self._fail_all(error)
             if not isinstance(error, Exception):
@@ -190,58 +168,59 @@ class Batch:
         """Give slots to new requests; returns those that could draw their first token from what is cached."""
         ready = []
         for member in members:
-            request = member.sequence.rest()
-            context, top_k = request.context, request.top_k
-            member.slot, shared = self._cache.open(request)
+            context, top_k = member.rest.context, member.rest.top_k
+            before = [other for other in self._active if other.slot is not None and other.drawn is None]
+            member.slot, shared = self._cache.open(member.rest)
             likely = self._cache.likely(member.slot, shared - 1, top_k) if shared == len(context) and top_k else None
             if likely is not None:
                 self._draw([member], likely[0][None], likely[1][None])
+                self._usage.reused += shared
                 ready.append(member)
             else:
-                shared = min(shared, len(context) - 1)  # the last token is fed by the next decode
-                self._cache.rewind(member.slot, shared)
-                if shared < len(context) - 1:
-                    self._cache.prefill(member.slot, context[shared:-1])
-            computed = len(context) - member.sequence.count - shared  # a token drawn already is fed like any other
-            member.sequence.prefilled = max(0, computed)
-            self._usage.prefilled += max(0, computed)
-            self._usage.reused += shared
+                self._hold(member, shared)
+                self._usage.reused += member.cached
+                if not self._cache.whole_contexts:
+                    alike = ((other, common_length(other.rest.context, context[:-1])) for other in before)
+                    member.after = [(other, common) for other, common in alike if common > member.cached]
         return ready
 
-    def _decode_all(self) -> None:
-        """One token more for every active request."""
-        # Requests with one top_k are computed together; most often there is one group.
-        members = sorted(self._active, key=lambda member: member.sequence.request.top_k or 0)
-        self._active = members
-        logits = self._cache.decode([m.slot for m in members], np.array([m.sequence.last_token for m in members]))
-        start = 0
-        for top_k, same in groupby(members, key=lambda member: member.sequence.request.top_k):
+    def _hold(self, member: Member, shared: int) -> None:
+        """Its slot holds ``shared`` tokens of its context; the last is fed in any case, to draw what follows."""
+        member.cached = min(shared, len(member.rest.context) - 1)
+        self._cache.rewind(member.slot, member.cached)
+
+    def _advance(self) -> list[Member]:
+        """One forward pass; returns those who drew a token."""
+        for member in self._active:
+            if any(member.cached < common <= other.cached for other, common in member.after):
+                before = member.cached
+                self._hold(member, self._cache.borrow(member.slot, member.rest.context))
+                self._usage.reused += member.cached - before
+        parts = next_pass(self._active, self._pace, whole_contexts=self._cache.whole_contexts)
+        # Those who draw first; of these, requests with one top_k are computed together: most often there is one group.
+        parts.sort(key=lambda part: (not part.draws, part.member.rest.top_k or 0))
+        newcomers = [part for part in parts if part.member.drawn is None]
+        members = [part.member for part in parts]
+        drawing = [part.member for part in parts if part.draws]
+        start = time.perf_counter()
+        tokens = [part.member.to_feed[: part.size] for part in parts]
+        logits = self._cache.advance([member.slot for member in members], tokens, len(drawing))
+        self._usage.prefilled += sum(part.member.fed(part.size) for part in newcomers)
+        first = 0
+        for top_k, same in groupby(drawing, key=lambda member: member.rest.top_k):
             group = list(same)
-            scores, ids = logits[start : start + len(group)], None
-            start += len(group)
+            scores, ids = logits[first : first + len(group)], None
+            first += len(group)
             if top_k is not None:
                 scores, ids = torch.topk(scores, top_k, dim=-1)
                 self._cache.remember([m.slot for m in group], scores, ids)
             self._draw(group, scores, ids)
+        if len(newcomers) < len(parts):
+            self._pace.took(time.perf_counter() - start, sum(part.size for part in newcomers))
+        return drawing
 
-    @torch.inference_mode()
     def _draw(self, members: list[Member], scores: torch.Tensor, ids: torch.Tensor | None) -> None:
-        """Draw each request's next token from its scores ``[members, K]``; ``ids`` None: all tokens, in order."""
-        device = scores.device
-        temperature = [m.sequence.request.temperature for m in members]
-        noise = [m.noise[m.sequence.count] for m in members]
-        scores = _without_barred(members, scores, ids)
-        law = next_token_law(scores.double(), torch.tensor(temperature, dtype=torch.float64, device=device))
-        rows: list[Rows | None] = [None] * len(members)
-        if ids is not None and any(member.sequence.request.rows for member in members):
-            all_ids, all_logp = ids.int().cpu().numpy(), law.logp.float().cpu().numpy()
-            rows = [Rows(all_ids[i : i + 1], all_logp[i : i + 1]) for i in range(len(members))]
-        drawn = draw(law.logq, torch.tensor(noise, dtype=torch.float64, device=device))[:, None]
-        drawn.clamp_(max=scores.shape[1] - 1)  # NaN rows draw past the end
-        tokens = (drawn if ids is None else ids.gather(1, drawn)).cpu().numpy()
-        laws = torch.stack((law.logp.gather(1, drawn)[:, 0], law.logq.gather(1, drawn)[:, 0], law.entropy))
-        for member, token, column, row in zip(members, tokens, laws.T.cpu().numpy(), rows, strict=True):
-            member.drawn = Drawn(token, column[:, None], row)
+        draw_for(members, scores, ids)
         self._usage.decoded += len(members)
 
     def _deliver(self, members: list[Member]) -> None:
@@ -252,6 +231,7 @@ class Batch:
             if member.nothing_left:
                 self._end(member, member.sequence.nothing_left())
                 continue
+            assert member.drawn is not None
             if not np.isfinite(member.drawn.laws).all():
                 self._cache.forget(member.slot)
             try:
@@ -307,20 +287,6 @@ class Batch:
                     self._cache.forget(member.slot)
                 self._cache.close(member.slot, len(member.sequence.request.context), wanted=False)
                 member.slot = None
-
-
-def _without_barred(members: list[Member], scores: torch.Tensor, ids: torch.Tensor | None) -> torch.Tensor:
-    """The scores with -inf for tokens that a request bars; a copy, since the cache remembers what it is given."""
-    rows = [(row, barred) for row, member in enumerate(members) if (barred := member.sequence.barred)]
-    if rows:
-        scores = scores.clone()
-    for row, barred in rows:
-        if ids is None:
-            scores[row, [token for token in barred if token < scores.shape[1]]] = -torch.inf
-        else:
-            scores[row, torch.isin(ids[row], torch.tensor(list(barred), device=ids.device))] = -torch.inf
-        members[row].nothing_left = bool(scores[row].isneginf().all())
-    return scores
 
 
 async def _until_done(task: asyncio.Task[None]) -> None:

@@ -1,9 +1,10 @@
 """Which cache a model decodes with: tried out on the model itself when it is loaded.
 
 Slots are right for models that keep plain keys and values of every token, and that take each row's own positions and
-mask. No setting says whether a model's code does; so a short and a long request decode together, over the remains of
-others, and the logits must be those of a plain forward pass. A model that fails decodes with caches of its own making;
-if those fail as well, each context is computed anew for every token. Both are slow, and say so.
+mask. No setting says whether a model's code does; so a short and a long request are computed together, over the remains
+of others, and the logits must be those of a plain forward pass. All tokens go in one line if that is right for the
+model, else row by row (``one_pass.py``). A model that fails in slots decodes with caches of its own making; if those
+fail as well, each context is computed anew for every token. Both are slow, and say so.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from transformers import PreTrainedModel
 
 from powercut.engines.protocol import Request
 from powercut.engines.transformers.native_cache import NativeCaches
-from powercut.engines.transformers.slots import NoSlotsError, Slots
+from powercut.engines.transformers.one_pass import ByRow, Flattened, NoSlotsError, OnePass
+from powercut.engines.transformers.slots import Slots
 from powercut.errors import EngineError, SettingError, one_line
 from powercut.trace import IntArray
 
@@ -32,16 +34,17 @@ def make_cache(model: PreTrainedModel, slots: int, length: int) -> Slots | Nativ
     Warns if it is a slow one. Raises SettingError if there is no memory for it, EngineError if the model does not run.
     """
     trial = _Trial.of(model)
-    try:
-        _check_reach(model.config.get_text_config(), length)
-        trial.try_slots(model)
-        return Slots(model, slots, length)
-    except Exception as error:
-        if out_of_memory(error):
-            raise SettingError(
-                f"no memory for a cache of 2 x {slots} slots of {length} tokens: lower slots or context_length"
-            ) from error
-        reason = _reason(model, error, "in slots")
+    for way in (Flattened, ByRow):
+        try:
+            _check_reach(model.config.get_text_config(), length)
+            trial.try_slots(model, way)
+            return Slots(model, slots, length, way)
+        except Exception as error:
+            if out_of_memory(error):
+                raise SettingError(
+                    f"no memory for a cache of 2 x {slots} slots of {length} tokens: lower slots or context_length"
+                ) from error
+            reason = _reason(model, error, "in slots")
     try:
         trial.try_native(model)
         warnings.warn(f"{reason}: decoding one request at a time, without prefix reuse", stacklevel=3)
@@ -120,34 +123,37 @@ class _Trial:
         eps = max(torch.finfo(model.dtype).eps, torch.finfo(torch.float32).eps)
         return cls((short, long), logits, tolerance=eps**0.6, rounding=8 * eps)
 
-    def try_slots(self, model: PreTrainedModel) -> None:
-        """Raise NoSlotsError unless slots give the logits wanted, whatever lies under the mask."""
+    def try_slots(self, model: PreTrainedModel, way: type[OnePass]) -> None:
+        """Raise NoSlotsError unless slots fed this ``way`` give the logits wanted, whatever lies under the mask."""
         config, name = model.config.get_text_config(), type(model).__name__
         short, long = self.requests
+        half = max(1, len(long) // 2 - 1)
         got = []
         for seed in (1, 2):
-            cache = Slots(model, 2, len(long))
-            first, second = (cache.open(Request(tokens, 1))[0] for tokens in self.requests)
-            cache.prefill(first, _tokens(config, len(long), seed))  # the remains of others
+            cache = Slots(model, 2, len(long), way)
+            first, _ = both = [cache.open(Request(tokens, 1))[0] for tokens in self.requests]
+            cache.advance([first], [_tokens(config, len(long), seed)], 0)  # the remains of others
             cache.rewind(first, 0)
-            cache.prefill(first, short[:-2])
-            cache.prefill(second, long[: len(long) // 2 - 1])
-            cache.prefill(second, long[len(long) // 2 - 1 : -2])
-            for i in (-2, -1):
-                logits = cache.decode([first, second], np.array([short[i], long[i]]))
-            got.append(logits.double())
+            cache.advance(both, [short[:-2], long[:half]], 0)
+            cache.advance([first], [short[-2:-1]], 1)
+            # A newcomer's tokens beside one that decodes; then both decode the same again.
+            logits = [cache.advance(both, [short[-1:], long[half:]], 2)]
+            for slot, tokens in zip(both, self.requests, strict=True):
+                cache.rewind(slot, len(tokens) - 1)
+            logits.append(cache.advance(both, [short[-1:], long[-1:]], 2))
+            got.append(torch.cat(logits).double())
         if not (unequal := self._difference(*got)) <= self.rounding:
             raise NoSlotsError(f"{name} sees tokens under the mask (relative difference {unequal:.1e})")
-        if not (error := self._difference(got[0], self.wanted)) <= self.tolerance:
+        if not (error := self._difference(got[0], self.wanted.repeat(2, 1))) <= self.tolerance:
             raise NoSlotsError(f"{name} gives other logits in slots (relative difference {error:.1e})")
 
     def try_native(self, model: PreTrainedModel) -> None:
         """Raise NoSlotsError unless the model's own caches give the logits wanted."""
         cache, tokens = NativeCaches(model, 1), self.requests[1]
         slot, _ = cache.open(Request(tokens, 1))
-        cache.prefill(slot, tokens[: len(tokens) // 2])
+        cache.advance([slot], [tokens[: len(tokens) // 2]], 0)
         for i in range(len(tokens) // 2, len(tokens)):  # step by step: an error in a recurrence grows with time
-            logits = cache.decode([slot], tokens[i : i + 1])
+            logits = cache.advance([slot], [tokens[i : i + 1]], 1)
         if not (error := self._difference(logits.double(), self.wanted[1:])) <= self.tolerance:
             name = type(model).__name__
             raise NoSlotsError(f"{name} gives other logits with its own cache (relative difference {error:.1e})")

@@ -34,6 +34,9 @@ class NativeCaches:
     """
 
     nbytes = 0
+    way = "one request at a time"
+    whole_contexts = True
+    """Not every model can go on with more than one token at a time; and nothing is copied from others."""
 
     def __init__(self, model: PreTrainedModel, slots: int, *, reuse: bool = True) -> None:
         self.model = model
@@ -72,13 +75,14 @@ class NativeCaches:
     def remember(self, slots: Sequence[NativeCache], scores: torch.Tensor, ids: torch.Tensor) -> None:
         """No laws are kept."""
 
-    def prefill(self, slot: NativeCache, tokens: IntArray) -> None:
-        """Compute ``tokens`` behind what the slot holds."""
-        self._forward(slot, tokens)
+    def borrow(self, slot: NativeCache, context: IntArray) -> int:
+        """Nothing can be had from others; returns the tokens held."""
+        return len(slot.tokens)
 
-    def decode(self, slots: Sequence[NativeCache], tokens: IntArray) -> torch.Tensor:
-        """Feed one token to each slot; returns the next-token logits ``[slots, V]``."""
-        return torch.stack([self._forward(slot, tokens[i : i + 1]) for i, slot in enumerate(slots)])
+    def advance(self, slots: Sequence[NativeCache], tokens: Sequence[IntArray], drawing: int) -> torch.Tensor:
+        """Feed each slot its tokens; returns the logits ``[drawing, V]`` of what follows in the first ``drawing``."""
+        logits = [self._forward(slot, new) for slot, new in zip(slots, tokens, strict=True)]
+        return torch.stack(logits[:drawing]) if drawing else torch.empty(0)
 
     @torch.inference_mode()
     def _forward(self, slot: NativeCache, tokens: IntArray) -> torch.Tensor:

@@ -12,26 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from powercut.engines.protocol import Chain, Request
+from powercut.engines.transformers.one_pass import Feed, NoSlotsError, OnePass, SlotLayer, Window
 from powercut.models.libraries import cache_name
 from powercut.trace import IntArray
 
 LIKELY_KEPT = 64
 """How many of the most likely next tokens are kept at each cached position, to draw again there without computing."""
-
-PREFILL_CHUNK = 512
-"""Most context tokens in one forward pass, so that activations stay small beside the cache."""
-
-
-class NoSlotsError(Exception):
-    """The model's cache cannot be laid out in slots; the text says why."""
 
 
 @dataclass(slots=True)
@@ -50,73 +43,31 @@ class Slot:
     used: int = 0
 
 
-class _Window:
-    """Which part of the cache the layers work on in one forward pass: rows ``first..last-1`` up to ``length``."""
-
-    first = last = length = 0
-    rows: torch.Tensor
-    positions: torch.Tensor
-
-
-class _SlotLayer(CacheLayerMixin):
-    """One layer's keys and values; writes the new ones in place and shows the window."""
-
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, window: _Window) -> None:
-        super().__init__()
-        self.keys, self.values, self.window = keys, values, window
-        self.is_initialized = True
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing to do: the memory was taken when the engine was loaded."""
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write ``[rows, heads, new, dim]`` at each row's positions and return everything up to the window's length."""
-        w = self.window
-        # Indexed dimensions that are not neighbours come first: [rows, new, heads, dim].
-        self.keys[w.rows, :, w.positions] = key_states.transpose(1, 2)
-        self.values[w.rows, :, w.positions] = value_states.transpose(1, 2)
-        return self.keys[w.first : w.last, :, : w.length], self.values[w.first : w.last, :, : w.length]
-
-    def get_seq_length(self) -> int:
-        """Tokens in the window before this pass; every caller that matters is given position ids instead."""
-        return self.window.length - self.window.positions.shape[1]
-
-    def get_mask_sizes(self, query_length: Any) -> tuple[int, int]:
-        """Length and offset of the keys shown; masks are given ready made."""
-        return self.window.length, 0
-
-    def get_max_length(self) -> int:
-        """How many tokens a slot holds."""
-        return int(self.keys.shape[2])
-
-    get_max_cache_shape = get_max_length
-
-
 class Slots:
     """KV cache of ``2 * slots`` sequences of up to ``length`` tokens for ``model``; all memory is taken here.
 
-    Raises NoSlotsError where the model keeps anything but plain keys and values of every token.
+    ``way`` is how the model is fed. Raises NoSlotsError where the model keeps anything but plain keys and values of
+    every token, or cannot be fed so.
     """
 
-    def __init__(self, model: PreTrainedModel, slots: int, length: int) -> None:
+    whole_contexts = False
+    """A context may come in pieces, and what others have of it is copied."""
+
+    def __init__(self, model: PreTrainedModel, slots: int, length: int, way: type[OnePass]) -> None:
         shapes = _layer_shapes(model)
-        self.model = model
         self.device = model.device
         self.length = length
-        self._window = _Window()
+        window = Window()
         with torch.inference_mode(False):  # or they could not be written to outside it
             kinds = {"dtype": model.dtype, "device": self.device}
             self._layers = [
-                _SlotLayer(
+                SlotLayer(
                     torch.zeros(2 * slots, k_heads, length, k_dim, **kinds),
                     torch.zeros(2 * slots, v_heads, length, v_dim, **kinds),
-                    self._window,
+                    window,
                 )
                 for (k_heads, k_dim), (v_heads, v_dim) in shapes
             ]
-            self._cache = {cache_name(model): Cache(layers=self._layers)}
             width = min(LIKELY_KEPT, model.config.get_text_config().vocab_size)
             # Scores and ids of the most likely next tokens after each cached position; NaN where they are not known.
             scores = torch.promote_types(model.dtype, torch.float32)
@@ -126,6 +77,8 @@ class Slots:
         self._filled = np.zeros(2 * slots, dtype=np.int64)
         self.slots = [Slot(row=i, store=slots + i) for i in range(slots)]
         self._clock = 0
+        self._pass = way(model, self._layers, window)
+        self.way = way.way
 
     @property
     def nbytes(self) -> int:
@@ -149,18 +102,22 @@ class Slots:
         context = request.context
         idle = (slot for slot in self.slots if not slot.busy)
         slot = self._own(request) or min(idle, key=lambda slot: slot.used)
-        shared = self._shared(context)
-        if self._filled[slot.row] > shared[slot.row]:  # what follows is about to be overwritten
+        common = common_length(self._held[slot.row, : self._filled[slot.row]], context)
+        if self._filled[slot.row] > common:  # what follows is about to be overwritten
             self._keep(slot)
-            shared[slot.store] = _common(self._held[slot.store, : self._filled[slot.store]], context)
-        source = int(shared.argmax())
-        if shared[source] > shared[slot.row]:
-            self._copy(source, slot.row, int(shared[slot.row]), int(shared[source]))
-        self._filled[slot.row] = shared[source]
+            self.rewind(slot, common)
         self._clock += 1
         slot.chain, slot.lane, slot.busy = request.chain, request.lane, True
         slot.wanted, slot.used = True, self._clock
-        return slot, int(shared[source])
+        return slot, self.borrow(slot, context)
+
+    def borrow(self, slot: Slot, context: IntArray) -> int:
+        """Copy to the slot's row what any row or store holds of its context by now; returns the tokens held."""
+        shared = self._shared(context)
+        source = int(shared.argmax())
+        if shared[source] > self._filled[slot.row]:
+            self._copy(source, slot.row, int(self._filled[slot.row]), int(shared[source]))
+        return int(self._filled[slot.row])
 
     def rewind(self, slot: Slot, length: int) -> None:
         """Step back to the first ``length`` tokens of what the slot's row holds."""
@@ -196,54 +153,19 @@ class Slots:
         self._likely_ids[(*at, slice(0, width))] = ids[:, :width].int()
 
     @torch.inference_mode()
-    def prefill(self, slot: Slot, tokens: IntArray) -> None:
-        """Compute keys and values of ``tokens`` behind what the slot's row holds."""
-        for chunk in np.split(tokens, range(PREFILL_CHUNK, len(tokens), PREFILL_CHUNK)):
-            start, end = int(self._filled[slot.row]), int(self._filled[slot.row]) + len(chunk)
-            positions = torch.arange(start, end, device=self.device)[None]
-            self._look(np.array([slot.row]), positions, end)
-            hidden = torch.arange(end, device=self.device) > positions[0][:, None]
-            self._forward(self.model.base_model, chunk[None], positions, hidden[None, None])
-            self._append(np.array([slot.row]), chunk)
+    def advance(self, slots: Sequence[Slot], tokens: Sequence[IntArray], drawing: int) -> torch.Tensor:
+        """Feed busy slots ``tokens``, at least one each, behind what their rows hold.
 
-    @torch.inference_mode()
-    def decode(self, slots: Sequence[Slot], tokens: IntArray) -> torch.Tensor:
-        """Feed one token to each busy slot; returns the next-token logits ``[slots, V]`` in the order of ``slots``."""
-        self._make_dense(slots)
-        rows = np.array([slot.row for slot in slots])
-        order = np.argsort(rows)
-        positions = torch.as_tensor(self._filled[rows[order]], device=self.device)[:, None]
-        end = int(self._filled[rows].max()) + 1
-        self._look(rows[order], positions, end)
-        hidden = torch.arange(end, device=self.device) > positions
-        logits = self._forward(self.model, tokens[order, None], positions, hidden[:, None, None]).logits[:, -1]
-        self._append(rows[order], tokens[order])
-        return logits[torch.as_tensor(np.argsort(order), device=self.device)]
-
-    def _forward(self, model: Any, tokens: IntArray, positions: torch.Tensor, hidden: torch.Tensor) -> Any:
-        """Compute ``tokens`` ``[rows, new]``, which see what is not ``hidden`` ``[rows, 1, new, length]``."""
-        # As numbers to add to the scores: attention that a model computes by itself adds a boolean mask as 0 and 1.
-        mask = torch.zeros(hidden.shape, dtype=self.model.dtype, device=self.device)
-        mask.masked_fill_(hidden, torch.finfo(mask.dtype).min)
-        return model(
-            input_ids=torch.tensor(tokens, device=self.device),
-            position_ids=positions,
-            attention_mask=mask,
-            use_cache=True,
-            **self._cache,
-        )
-
-    def _look(self, rows: IntArray, positions: torch.Tensor, length: int) -> None:
-        w = self._window
-        w.first, w.last, w.length = int(rows[0]), int(rows[-1]) + 1, length
-        w.rows, w.positions = torch.as_tensor(rows, device=self.device)[:, None], positions
-
-    def _append(self, rows: IntArray, tokens: IntArray) -> None:
-        """Note that ``tokens`` have been computed: several of one row, or one of each row."""
-        at = self._filled[rows] + (np.arange(len(tokens)) if len(rows) == 1 else 0)
-        self._held[rows, at] = tokens
-        self._likely_scores[torch.as_tensor(rows), torch.as_tensor(at)] = torch.nan
-        self._filled[rows] += len(tokens) // len(rows)
+        Returns the logits ``[drawing, V]`` of what follows in the first ``drawing`` of them.
+        """
+        self._make_dense()
+        feeds = [Feed(slot.row, int(self._filled[slot.row]), new) for slot, new in zip(slots, tokens, strict=True)]
+        logits = self._pass(feeds, drawing, self._filled)
+        for feed in feeds:
+            self._held[feed.row, feed.start : feed.end] = feed.tokens
+            self._likely_scores[feed.row, feed.start : feed.end] = torch.nan
+            self._filled[feed.row] = feed.end
+        return logits
 
     def _own(self, request: Request) -> Slot | None:
         if request.chain is None:
@@ -264,7 +186,7 @@ class Slots:
         """
         row, store = slot.row, slot.store
         held = self._held[row, : self._filled[row]]
-        common = _common(self._held[store, : self._filled[store]], held)
+        common = common_length(self._held[store, : self._filled[store]], held)
         if common < len(held) and (slot.wanted or common == self._filled[store]):
             self._copy(row, store, common, len(held))
 
@@ -277,10 +199,11 @@ class Slots:
             part[target, start:end] = part[source, start:end]
         self._filled[target] = end
 
-    def _make_dense(self, slots: Sequence[Slot]) -> None:
+    def _make_dense(self) -> None:
         """Move busy rows down so that they are 0..R-1."""
-        gaps = [slot for slot in self.slots if not slot.busy and slot.row < len(slots)]
-        high = [slot for slot in slots if slot.row >= len(slots)]
+        busy = [slot for slot in self.slots if slot.busy]
+        gaps = [slot for slot in self.slots if not slot.busy and slot.row < len(busy)]
+        high = [slot for slot in busy if slot.row >= len(busy)]
         for gap, slot in zip(gaps, high, strict=True):
             self._keep(gap)
             self._copy(slot.row, gap.row, 0, int(self._filled[slot.row]))
@@ -288,7 +211,7 @@ class Slots:
             self._filled[gap.row] = 0
 
 
-def _common(a: IntArray, b: IntArray) -> int:
+def common_length(a: IntArray, b: IntArray) -> int:
     """How many leading tokens two sequences share."""
     n = min(len(a), len(b))
     differ = np.flatnonzero(a[:n] != b[:n])

@@ -20,8 +20,10 @@ from transformers import PreTrainedModel
 from powercut.engines.protocol import KeepGoing, Request, Usage, check_request
 from powercut.engines.sequence import Sequence
 from powercut.engines.transformers.apart import run_apart
-from powercut.engines.transformers.batching import PATIENCE, Batch, Member
+from powercut.engines.transformers.batching import PATIENCE, Batch
 from powercut.engines.transformers.choose_cache import longest_context, make_cache, rope_switch
+from powercut.engines.transformers.member import Member
+from powercut.engines.transformers.next_pass import Pace
 from powercut.engines.transformers.packed_linear import pack_linears
 from powercut.errors import EngineError, SettingError
 from powercut.models.loading import load_model
@@ -83,8 +85,12 @@ class TransformersEngine:
         self._cache: Any = run_apart(make_cache, model, slots, context_length)
         self.cache_bytes: int = self._cache.nbytes
         """Memory allocated for cached tokens, in bytes."""
+        tensors = itertools.chain(self.model.parameters(), self.model.buffers())
+        self.weight_bytes: int = sum(t.numel() * t.element_size() for t in tensors)
+        """Memory that the model takes, in bytes."""
         self._about = self._line()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="powercut-decode")
+        self._pace = Pace()
         self._batch: Batch | None = None  # of the event loop that asked last
         self._closed = False
         self._lock = threading.Lock()  # of the two above: callers may be in several threads
@@ -118,16 +124,15 @@ class TransformersEngine:
         return max(0, self.concurrency - len(self._batch or ()))
 
     def describe(self) -> str:
-        """One line: the model, where it runs, and the memory its cache takes."""
+        """One line: the model, where it runs, the memory that it and its cache take, and how requests are computed."""
         return self._about
 
     def _line(self) -> str:
-        tensors = itertools.chain(self.model.parameters(), self.model.buffers())
-        weights = sum(t.numel() * t.element_size() for t in tensors)
         dtype = str(self.model.dtype).removeprefix("torch.")
         slots = f"2 x {self.concurrency} slots of {self.context_length} tokens"
-        how = f"cache {self.cache_bytes / 2**30:.2f} GiB ({slots})" if self.cache_bytes else "one request at a time"
-        return f"{self.name} on {self.model.device} in {dtype}: weights {weights / 2**30:.2f} GiB, {how}"
+        cache = f", cache {self.cache_bytes / 2**30:.2f} GiB ({slots})" if self.cache_bytes else ""
+        about = f"{self.name} on {self.model.device} in {dtype}: weights {self.weight_bytes / 2**30:.2f} GiB{cache}"
+        return f"{about}, {self._cache.way}"
 
     def check(self, request: Request) -> None:
         """Raise SettingError if ``request`` cannot fit, or asks for what this model does not have."""
@@ -160,7 +165,7 @@ class TransformersEngine:
             if self._batch is None or not self._batch.here:
                 if self._batch is not None and not self._batch.give_way("this engine went on in another event loop"):
                     return None
-                self._batch = Batch(self._cache, self.usage, self._thread)
+                self._batch = Batch(self._cache, self.usage, self._pace, self._thread)
             return self._batch.join(sequence)
 
     async def aclose(self) -> None:
