@@ -25,7 +25,7 @@ from powercut.engines.transformers import TransformersEngine
 from powercut.engines.transformers.one_pass import ByRow
 from powercut.engines.transformers.slots import Slots
 
-BEFORE, TOP_K = 8, 50  # tokens of a decoder before newcomers come
+BEFORE, TOP_K = 8, 50  # BEFORE: tokens of a decoder before newcomers come
 
 
 def prompts_of(engine, count, length, seed):
@@ -70,7 +70,7 @@ async def in_one_pass(engine, newcomers, decoders, seed):
 
     async def decode(prompt, i):
         await engine.extend(
-            request(prompt, 4096, i), lambda _: times[i].append(time.perf_counter()) or not over.is_set()
+            request(prompt, 440, i), lambda _: times[i].append(time.perf_counter()) or not over.is_set()
         )
 
     over = asyncio.Event()
