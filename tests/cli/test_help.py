@@ -74,7 +74,7 @@ def test_every_setting_of_every_sampler_is_a_flag_with_its_help_and_default(page
         ("power-smc", ("--ramp-tokens",)),
         ("entropy-cut, uniform-cut", ("--steps", "--tries")),
         ("tmc", ("--candidates", "--keep", "--rollouts", "--horizon")),
-        ("best-of-n", ("--budget", "--select", "--answer")),
+        ("best-of-n", ("--budget", "--select")),
     ],
 )
 def test_flags_stand_with_the_samplers_that_have_them(page, owners, flags):

@@ -131,9 +131,12 @@ def test_refined_chains_are_markov():
     paths = collections.defaultdict(list)
 
     def observe(i, j, event):
-        paths[j].append(space.index[tuple(event.trace.tokens.tolist())])
+        nulls = event.step.nulls if event.step else 0
+        paths[j] += paths[j][-1:] * nulls + [space.index[tuple(event.trace.tokens.tolist())]]
 
     draw(sampler, probs, n=1500, observe=observe)
+    for path in paths.values():  # the extension and 20 steps; those after the last that was made are null
+        path += path[-1:] * (21 - len(path))
     rows = kernel_matrix(space, sampler)
     moves = collections.defaultdict(lambda: np.zeros(len(rows)))
     for path in paths.values():

@@ -51,6 +51,7 @@ BAD = {
     "uniform_mix": (CUT, (-0.1, 1.1, math.inf, *NOT_NUMBERS)),
     "look_ahead": (CUT, (0, -1, None, "all", *NOT_WHOLE)),
     "tries": (CUT, (0, -1, None, *NOT_WHOLE)),
+    "until": (CUT, (0, -1, *NOT_WHOLE)),
     "rule": (CUT, ("", "Exact", None, 1)),
     "refine_finished": (CUT, (1, None, "yes")),
     "beta": ((EntropyCut, *PARTICLES), (-0.1, 101, math.inf, *NOT_NUMBERS)),

@@ -126,7 +126,8 @@ def top_k_laws(
     ids, logprobs = ids[:, :top_k], logprobs[:, :top_k]
     ids[rows, rank] = drawn
     law = next_token_law(without(logprobs, ids, barred), np.full(len(drawn), temperature))
-    kept = Rows(ids.astype(np.int32), law.logp.astype(np.float32))
+    with np.errstate(over="ignore"):  # what is beyond float32 is as good as impossible
+        kept = Rows(ids.astype(np.int32), law.logp.astype(np.float32))
     return Drawn(drawn, np.stack((law.logp[rows, rank], law.logq[rows, rank], law.entropy)), kept)
 
 

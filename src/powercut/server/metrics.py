@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from powercut.server.turns import Turns
+from powercut.trace import Stats
 
 if TYPE_CHECKING:
     from powercut.server.choice import Choice
@@ -37,11 +38,13 @@ class Metrics:
         if choice.watched is not None:
             self._counts["tokens_decoded"] += choice.watched.decoded
         self._counts["chains"] += 1
-        self._counts["steps"] += len(choice.steps)
-        self._counts["steps_accepted"] += sum(step.accepted for step in choice.steps)
-        self._counts["steps_changed"] += sum(step.changed_at is not None for step in choice.steps)
-        if choice.completion is not None:
-            self._counts["tokens_kept"] += len(choice.completion.tokens)
+        drawn = choice.completion
+        stats = Stats.of(choice.steps) if drawn is None else drawn.stats
+        self._counts["steps"] += stats.steps
+        self._counts["steps_accepted"] += round(stats.steps * (stats.acceptance or 0))
+        self._counts["steps_changed"] += round(stats.steps * (stats.changed or 0))
+        if drawn is not None:
+            self._counts["tokens_kept"] += len(drawn.tokens)
         if choice.stopped is not None:
             self._stopped[choice.stopped] += 1
 

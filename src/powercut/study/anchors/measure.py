@@ -82,8 +82,14 @@ class Portion:
         def is_right(i: int, tokens: Any) -> bool:
             return bool(answer(tokens) == answers[i])
 
+        def stay(i: int, steps: int) -> None:
+            """So many null steps, which change and cost nothing."""
+            right[i] += right[i][-1:] * steps
+            decoded[i] += decoded[i][-1:] * steps
+
         def observe(i: int, _: int, event: Event) -> None:
             took = len(event.proposal) if event.step is None else event.step.tokens_decoded
+            stay(i, 0 if event.step is None else event.step.nulls)
             right[i].append(is_right(i, event.trace.tokens))
             decoded[i].append((decoded[i][-1] if decoded[i] else 0) + took)
 
@@ -91,6 +97,8 @@ class Portion:
         seed = int(np.random.SeedSequence((self.seed, self.start)).generate_state(1)[0])
         follow = observe if self.name in CURVES and name == self.name else None
         drawn = sample(engine, sampler, prompts, seed=seed, observe=follow, **options)
+        for i in range(count if follow else 0):
+            stay(i, 1 + self.steps - len(right[i]))
         anchors = problems.anchor[self.start : self.stop]
         firsts = [int(c.tokens[self.forced]) - 10 if len(c.tokens) > self.forced else None for c in drawn]
         record = {
