@@ -56,24 +56,39 @@ def test_look_ahead_gives_the_same_chains(ahead, rule):
         assert a.stats.stages_ended == b.stats.stages_ended
 
 
-def test_its_law_is_that_of_a_chain_that_stops_so():
-    """The law by enumeration of texts and streaks; the power distribution is another. False-alarm probability ALARM."""
-    patience, probs = 2, random_table(12, 3)
-    sampler = pc.UniformCut(
-        alpha=3, steps=8, blocks=1, max_new_tokens=4, refine_finished=True, count="differing", until=patience
-    )
-    space = enumerate_completions(probs, PROMPT, 4, 1 / 3)
+def law_of(space, sampler):
+    """The law of a stage that ends so, by enumeration of texts and streaks of steps that changed nothing."""
     matrix = kernel_matrix(space, sampler)
     stay = np.diag(np.diag(matrix))
-    streaks = [extension_matrix(None, space)[0], *(np.zeros(len(space.traces)) for _ in range(patience - 1))]
+    streaks = [extension_matrix(None, space)[0], *(np.zeros(len(space.traces)) for _ in range(sampler.until - 1))]
     ended = np.zeros(len(space.traces))
     for _ in range(sampler.steps):
         ended = ended + streaks[-1] @ stay
         streaks = [sum(streaks) @ (matrix - stay), *(law @ stay for law in streaks[:-1])]
-    law = ended + sum(streaks)
+    return ended + sum(streaks)
+
+
+def chain(**settings):
+    return pc.UniformCut(alpha=3, blocks=1, max_new_tokens=4, refine_finished=True, count="differing", **settings)
+
+
+def test_its_law_is_that_of_a_chain_that_stops_so():
+    """By enumeration; the power distribution is another. False-alarm probability ALARM."""
+    probs, sampler = random_table(12, 3), chain(steps=8, until=2)
+    space = enumerate_completions(probs, PROMPT, 4, 1 / 3)
+    law = law_of(space, sampler)
     drawn = pc.sample(pc.TableEngine(probs, EOS), sampler, [PROMPT], n=600, seed=3)
     assert chi_square_p(count(space, drawn), law) > ALARM
     assert np.abs(law - space.power(3)).sum() / 2 > 0.02
+
+
+def test_with_steps_without_end_what_is_hardest_to_leave_wins():
+    space = enumerate_completions(random_table(12, 3), PROMPT, 4, 1 / 3)
+    hardest = int(np.argmax(np.diag(kernel_matrix(space, chain()))))
+    shares = [law_of(space, chain(steps=3000, until=patience))[hardest] for patience in (4, 8, 16)]
+    assert space.power(3)[hardest] < shares[0] < shares[1] < shares[2]
+    never = law_of(space, chain(steps=40, until=41))
+    assert np.abs(never - space.power(3)).sum() / 2 < 1e-3
 
 
 def test_answers_need_texts():

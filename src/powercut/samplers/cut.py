@@ -53,8 +53,8 @@ class _Cut(Restricted, Targeted, Sharpened):
 
     ``until`` r ends a stage, before its steps are made, once the last r steps that tried a change (null steps tried
     none) brought none: of the text, or where ``answer`` is given, of the answer found in it. That favours what is hard
-    to leave: the limit of many steps is not the power distribution, but tends to it as r grows. ``stats.stages_ended``
-    says how often it happened.
+    to leave: the limit of many steps is not the power distribution, whatever r. ``stats.stages_ended`` says how often
+    it happened.
     """
 
     alpha: float = setting(4.0, "Power of the target p^alpha. inf: accept only gains in log p.", at_least=1)

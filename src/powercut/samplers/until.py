@@ -1,8 +1,8 @@
 """Ending a stage when nothing seems to change any more: a rule of thumb, which moves the chain's law.
 
 How long a chain stays where it is depends on where that is. To stop it once it has stayed for a while favours what is
-hard to leave, the top of a hill too, whatever stands elsewhere: only as ``until`` grows does the law become that of the
-chain without it.
+hard to leave, whatever stands elsewhere, and a larger ``until`` does not cure that: given enough steps the one text
+that is hardest to leave wins. The law is that of the chain without it only where a stage has fewer steps than that.
 """
 
 from __future__ import annotations
