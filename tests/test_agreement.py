@@ -11,36 +11,17 @@ import powercut as pc
 from powercut.agreement import Agenda, Agreement, lead
 from powercut.study.exact import EOS
 from tests.checks import random_table
+from tests.letters import Letters
 
 LETTERS = ".abc"
-
-
-class Letters:
-    """A letter a token; 0, the stop, is a full stop."""
-
-    has_chat_template = False
-
-    async def encode(self, text):
-        return [LETTERS.index(letter) for letter in text]
-
-    async def encode_chat(self, messages, template_args=None):
-        raise AssertionError("there is no template")
-
-    async def is_rendered(self, text):
-        return False
-
-    async def decode(self, tokens):
-        return self.decode_now(tokens)
-
-    def decode_now(self, tokens):
-        return "".join(LETTERS[token] for token in tokens)
+"""0, the stop, is shown as a full stop."""
 
 
 class Scrambled(pc.TableEngine):
     """A table that ends requests in scrambled order."""
 
     def __init__(self, order=0, concurrency=64):
-        super().__init__(random_table(8, 4), EOS, concurrency=concurrency, text=Letters())
+        super().__init__(random_table(8, 4), EOS, concurrency=concurrency, text=Letters(LETTERS))
         self._order = np.random.default_rng(order)
         self.asked = 0
 

@@ -14,6 +14,7 @@ import powercut as pc
 from powercut.run import run
 from powercut.study.exact import EOS
 from tests.checks import random_table
+from tests.letters import Letters
 
 BAD = 2
 """The table fails in contexts that begin with this token."""
@@ -55,27 +56,6 @@ class Watched(pc.TableEngine):
             return await super().extend(request, keep_going)
         finally:
             self.busy -= 1
-
-
-class Letters:
-    """Text with one letter a token."""
-
-    has_chat_template = False
-
-    async def encode(self, text):
-        return ["abcd".index(letter) for letter in text]
-
-    async def encode_chat(self, messages, template_args=None):
-        raise AssertionError("there is no template")
-
-    async def is_rendered(self, text):
-        return False
-
-    async def decode(self, tokens):
-        return self.decode_now(tokens)
-
-    def decode_now(self, tokens):
-        return "".join("abcd"[token] for token in tokens)
 
 
 def collect(engine, prompts, sampler=SAMPLER, **options):
@@ -241,6 +221,17 @@ def test_a_token_budget_counts_the_tokens_of_its_own_run_alone():
     assert all(isinstance(outcome, pc.Completion) for outcome in outcomes)
 
 
+def test_a_token_budget_counts_what_is_decoded():
+    """Not the tokens by which proposals leave the text, which were known: one short of it another chain starts."""
+    settings = {"n": 4, "concurrency": 1}
+    first, second, *_ = sorted(collect(Watched(), [[1]], **settings), key=lambda c: c.sample_index)
+    assert first.steps
+    spent = first.stats.tokens_decoded
+    for budget, count in ((spent, 1), (spent + 1, 2), (spent + second.stats.tokens_decoded, 2)):
+        outcomes = collect(Watched(), [[1]], **settings, max_total_tokens=budget)
+        assert sum(isinstance(outcome, pc.Completion) for outcome in outcomes) == count
+
+
 def test_a_notebooks_stop_button_ends_the_sampling_and_leaves_the_engine_usable():
     class Stopping(Watched):
         """Is interrupted, as a notebook does it, while it decodes."""
@@ -314,7 +305,7 @@ def test_a_text_that_cannot_be_had_costs_no_completion(error, monkeypatch):
     notes = []
     monkeypatch.setattr(logging.getLogger("powercut"), "warning", lambda text, *values: notes.append(text % values))
     engine = Watched()
-    engine.text = Broken()
+    engine.text = Broken("abcd")
     [outcome] = asyncio.run(asyncio.wait_for(all_of_them(), 30))
     assert isinstance(outcome, pc.Completion)
     assert outcome.text is None
@@ -450,13 +441,13 @@ def test_run_gives_back_any_result():
 
 def test_text_is_shown_up_to_the_first_stop_string():
     engine = Watched(eos=())
-    engine.text = Letters()
+    engine.text = Letters("abcd")
     engine.check = lambda request: None  # the table itself looks for no text: the completion runs on behind the stop
     engine.extend = lambda request, keep_going=None: pc.TableEngine(random_table(3, 4)).extend(
         pc.Request(request.context, request.max_new_tokens, seed=request.seed), keep_going
     )
     for completion in pc.sample(engine, pc.Standard(max_new_tokens=12, stop=("c", "ad")), ["bd"], n=10):
-        whole = Letters().decode_now(completion.tokens)
+        whole = Letters("abcd").decode_now(completion.tokens)
         ends = [at for at in (whole.find("c"), whole.find("ad")) if at >= 0]
         assert completion.text == whole[: min(ends, default=12)]
 

@@ -199,7 +199,7 @@ class _Metered:
 
     async def extend(self, request: Request, keep_going: KeepGoing | None = None) -> Trace:
         trace = await self._engine.extend(request, keep_going)
-        self.decoded += len(trace)
+        self.decoded += len(trace) - request.known
         return trace
 
 

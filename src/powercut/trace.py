@@ -174,7 +174,8 @@ class Step:
 
     ``stage`` counts from 0; ``cut`` is the position at which the completion was re-opened. ``log_accept`` is the log of
     the acceptance ratio (not capped at 0), or, when ``early`` is true, the upper bound on it at which decoding stopped;
-    for alpha = inf it is the gain in log p (nats). ``tokens_decoded`` counts the proposal's tokens, kept or not.
+    for alpha = inf it is the gain in log p (nats). ``tokens_decoded`` counts what was decoded for the proposal, kept
+    or not: what it repeats of the current text, and the token by which it leaves it, may have been known.
     ``changed_at`` is the first position at which the completion differs after the step; None if it is the same, because
     the proposal was rejected or equal to it. ``nulls`` counts the null steps, whose proposal was the current text, that
     were passed over since the step before, or the extension: they cost nothing, and none was made.
@@ -194,8 +195,8 @@ class Step:
 class Event:
     """What a sampler shows an observer while it works: a proposal that was drawn, and where the chain stands after it.
 
-    ``step`` is None for the extension that opens a stage. ``proposal`` holds the tokens drawn from the cut on;
-    ``trace`` is the whole completion after the event.
+    ``step`` is None for the extension that opens a stage. ``proposal`` holds its tokens from the cut on, those
+    that were not decoded too; ``trace`` is the whole completion after the event.
     """
 
     stage: int

@@ -9,6 +9,7 @@ import pytest
 import powercut as pc
 from powercut.study.exact import EOS, enumerate_completions
 from tests.checks import chi_square_p, count, random_table
+from tests.letters import Letters
 
 ALARM = 1e-6
 PROMPT = (1,)
@@ -29,24 +30,6 @@ class Scrambled(pc.TableEngine):
             await asyncio.sleep(0)
         self.traces[index] = await super().extend(request, keep_going)
         return self.traces[index]
-
-
-class Digits:
-    """A digit a token; 0, the stop, is shown as a full stop."""
-
-    has_chat_template = False
-
-    async def encode(self, text):
-        return [int(letter) for letter in text]
-
-    async def encode_chat(self, messages, template_args=None):
-        raise AssertionError("there is no template")
-
-    async def is_rendered(self, text):
-        return False
-
-    async def decode(self, tokens):
-        return "".join(".123456789"[token] for token in tokens)
 
 
 def draw_one(engine, sampler, seed=0):
@@ -191,7 +174,7 @@ class Given(pc.TableEngine):
 
     def __init__(self, *texts):
         super().__init__(lambda _: [1.0], EOS)
-        self.text, self._texts = Digits(), itertools.cycle(texts)
+        self.text, self._texts = Letters(".123456789"), itertools.cycle(texts)
 
     async def extend(self, request, keep_going=None):
         text, logp = next(self._texts)

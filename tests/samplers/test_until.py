@@ -6,7 +6,7 @@ import pytest
 import powercut as pc
 from powercut.study.exact import EOS, enumerate_completions, extension_matrix, kernel_matrix
 from tests.checks import chi_square_p, count, random_table
-from tests.test_agreement import Letters
+from tests.letters import Letters
 
 ALARM = 1e-6
 PROMPT = (1,)
@@ -14,7 +14,7 @@ CHAIN = {"alpha": 3, "steps": 12, "blocks": 3, "max_new_tokens": 12, "refine_fin
 
 
 def draw(n=8, table=9, **settings):
-    engine = pc.TableEngine(random_table(table, 4), EOS, text=Letters())
+    engine = pc.TableEngine(random_table(table, 4), EOS, text=Letters(".abc"))
     return pc.sample(engine, pc.EntropyCut(**CHAIN | {"uniform_mix": 0.2} | settings), [PROMPT], n=n, seed=2)
 
 

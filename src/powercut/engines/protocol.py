@@ -99,6 +99,11 @@ class Request:
         return self.context[len(self.context) if self.prompt_length is None else self.prompt_length :]
 
     @property
+    def known(self) -> int:
+        """How many of the tokens asked for were drawn already: nothing is decoded for them."""
+        return 0 if self.first is None else len(self.first)
+
+    @property
     def stopless(self) -> int:
         """How many of the tokens to be drawn come too early for a stop."""
         return max(0, self.min_new_tokens - len(self.generated))

@@ -199,7 +199,7 @@ class Draw:
                 rows=self._decoding.rows,
             )
             tail = await self.engine.extend(request, None if keep_going is None else ask)
-            self._decoded += len(tail) - (request.first is not None)
+            self._decoded += len(tail) - request.known
             self._prefilled += tail.prefilled
             trace = trace.splice(len(trace), tail)
             if tail.finished or not going:

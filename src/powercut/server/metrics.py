@@ -7,7 +7,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from powercut.server.turns import Turns
-from powercut.trace import Stats
 
 if TYPE_CHECKING:
     from powercut.server.choice import Choice
@@ -38,11 +37,12 @@ class Metrics:
         if choice.watched is not None:
             self._counts["tokens_decoded"] += choice.watched.decoded
         self._counts["chains"] += 1
-        drawn = choice.completion
-        stats = Stats.of(choice.steps) if drawn is None else drawn.stats
-        self._counts["steps"] += stats.steps
-        self._counts["steps_accepted"] += round(stats.steps * (stats.acceptance or 0))
-        self._counts["steps_changed"] += round(stats.steps * (stats.changed or 0))
+        drawn, steps = choice.completion, choice.steps
+        # Those behind the last step that was made are known once the chain has ended.
+        nulls = sum(step.nulls for step in steps) if drawn is None else drawn.stats.steps - len(steps)
+        self._counts["steps"] += len(steps) + nulls
+        self._counts["steps_accepted"] += sum(step.accepted for step in steps) + nulls
+        self._counts["steps_changed"] += sum(step.changed_at is not None for step in steps)
         if drawn is not None:
             self._counts["tokens_kept"] += len(drawn.tokens)
         if choice.stopped is not None:

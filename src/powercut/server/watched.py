@@ -49,7 +49,7 @@ class Watched:
         """As the engine's. Raises CutShort."""
         if self._rows:
             request = replace(request, rows=True)
-        unpaid = int(request.first is not None)  # the first token is shown too, and was drawn without the engine
+        unpaid = request.known  # they are shown too
         seen = 0
 
         def watch(piece: Trace) -> bool:
