@@ -2,7 +2,8 @@
 
     python benchmarks/early_rejection.py [--model M] [--prompts FILE] [--max-new-tokens 192]
 
-Prompts are one per line (default: sixteen problems in the style of MATH, ``benchmarks/problems.txt``).
+Repeats are decoded in both (skip_repeats.py measures what they cost). Prompts are one per line (default: sixteen
+problems in the style of MATH, ``benchmarks/problems.txt``).
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def main():
                 blocks=args.blocks,
                 max_new_tokens=args.max_new_tokens,
                 early_reject=early_reject,
+                skip_repeats=False,
             )
             with Progress(console=console, transient=True) as progress:
                 task = progress.add_task(f"{name} cuts", total=None)
