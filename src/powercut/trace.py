@@ -39,9 +39,12 @@ class Rows(NamedTuple):
         return Rows(self.ids[start:stop], self.logp[start:stop])
 
     @classmethod
-    def join(cls, pieces: Sequence[Rows]) -> Rows:
-        """The rows of one piece after the other; narrow ones are filled up with what is impossible."""
-        widest = max(piece.ids.shape[1] for piece in pieces)
+    def join(cls, pieces: Sequence[Rows | None]) -> Rows | None:
+        """The rows of one piece after the other, narrow ones filled up with what is impossible; None unless all are."""
+        several = [piece for piece in pieces if piece is not None]
+        if not several or len(several) < len(pieces):
+            return None
+        widest = max(piece.ids.shape[1] for piece in several)
 
         def wide(array: NDArray[Any], filler: float) -> NDArray[Any]:
             missing = widest - array.shape[1]
@@ -52,7 +55,7 @@ class Rows(NamedTuple):
             joined.flags.writeable = False  # a trace needs no copy then
             return joined
 
-        return cls(stacked([rows.ids for rows in pieces], -1), stacked([rows.logp for rows in pieces], -np.inf))
+        return cls(stacked([rows.ids for rows in several], -1), stacked([rows.logp for rows in several], -np.inf))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +115,7 @@ class Trace:
             np.concatenate([piece.entropy for piece in pieces]),
             finished=pieces[-1].finished,
             prefilled=sum(piece.prefilled for piece in pieces),
-            rows=_joined_rows([piece for piece in pieces if len(piece)]),
+            rows=Rows.join([piece.rows for piece in pieces if len(piece)]),
         )
 
     def __len__(self) -> int:
@@ -158,14 +161,6 @@ class Trace:
         return int(differ[0]) if len(differ) else None if len(self) == len(other) else n
 
     __hash__ = None  # type: ignore[assignment]  # arrays have none
-
-
-def _joined_rows(pieces: Sequence[Trace]) -> Rows | None:
-    """The rows of one piece after the other; None if any of them has none."""
-    several = [piece.rows for piece in pieces if piece.rows is not None]
-    if not several or len(several) < len(pieces):
-        return None
-    return Rows.join(several)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,8 @@ def test_nobody_who_decodes_waits_longer_than_two_steps(monkeypatch, cost):
         decoding = [asyncio.create_task(engine.extend(pc.Request([i], 200, seed=i))) for i in range(8)]
         while engine.usage.decoded < 40:
             await asyncio.sleep(0.001)
+        for i in range(8):  # with one token to feed, these cost what a decoder does: they teach no pace
+            await engine.extend(pc.Request([20 + i], 1, seed=i))
         before = len(waits)
         await asyncio.gather(*(engine.extend(pc.Request(prompt(i, 110), 1, seed=i)) for i in range(8)))
         assert not any(task.done() for task in decoding)
@@ -161,6 +163,33 @@ def test_newcomers_with_one_beginning_compute_it_once():
 
 async def _extend(engine, *requests):
     return await asyncio.gather(*map(engine.extend, requests))
+
+
+def test_a_context_that_another_begins_with_is_computed_once():
+    engine, start = make(), prompt(0, 150)
+    longer = np.concatenate((start, prompt(1, 20)))
+    asyncio.run(_extend(engine, pc.Request(start, 3, top_k=5), pc.Request(longer, 3, top_k=5)))
+    assert engine.usage.prefilled <= 150 + 20 + 1
+
+
+def test_who_came_first_is_forgotten_once_nothing_of_it_is_needed():
+    engine, kept = make(slots=2), []
+    join = batching.Batch.join
+
+    async def one_after_another():
+        for i in range(2):
+            await _extend(engine, *(pc.Request(prompt(i, 50), 1, top_k=5) for _ in range(2)))
+
+    def watched(self, sequence):
+        kept.append(join(self, sequence))
+        return kept[-1]
+
+    batching.Batch.join = watched
+    try:
+        asyncio.run(one_after_another())
+    finally:
+        batching.Batch.join = join
+    assert [member.after for member in kept] == [[]] * 4
 
 
 def test_a_newcomer_that_leaves_is_not_waited_for():

@@ -1,12 +1,15 @@
 """Streams: their order, their headers, and that what is sent is never taken back."""
 
+import asyncio
 import json
 
 import pytest
 
 from powercut.server import answer
+from powercut.server.app import Bounds, create_app
+from powercut.server.offer import Offer
 from powercut.server.safe_text import SafeText
-from tests.server.serving import HalfEngine, eventually, open_request, serving, web
+from tests.server.serving import NAME, SETTINGS, HalfEngine, LettersEngine, eventually, open_request, serving, web
 
 CHAT = {"messages": [{"role": "user", "content": "abc"}], "seed": 5, "stream": True}
 
@@ -91,6 +94,35 @@ def test_first_byte_before_any_token_and_keep_alive(monkeypatch):
         assert '"role":"assistant"' in next(lines)
         assert next(lines) == ""
         assert [next(lines) for _ in range(4)] == [": at work", "", ": at work", ""]
+
+
+def test_a_chain_that_moves_without_a_word_has_comments_too(served, monkeypatch):
+    monkeypatch.setattr(answer, "KEEP_ALIVE", 0.2)
+    body = {**CHAT, "steps": 2000}
+    with web.stream("POST", f"{served.url}/chat/completions", json=body) as response:
+        lines = list(response.iter_lines())
+    assert lines[2] == ": at work"
+    assert lines[-2] == "data: [DONE]"
+
+
+def test_what_is_drawn_while_a_slow_client_is_told_of_others_is_told_too():
+    engine, told = LettersEngine(), []
+    app = create_app(Offer(NAME, engine, "entropy-cut", SETTINGS), Bounds())
+    body = [{"type": "http.request", "body": json.dumps({**CHAT, "n": 8}).encode(), "more_body": False}]
+
+    async def receive():
+        return body.pop() if body else await asyncio.Event().wait()
+
+    async def send(message):
+        told.extend(filter(None, message.get("body", b"").decode().split("\n\n")))
+        while len(told) > 8 and app.state.turns.running:  # after the opening of each
+            await asyncio.sleep(0)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": []}
+    scope["headers"] = [(b"content-type", b"application/json")]
+    asyncio.run(app(scope, receive, send))
+    events = [event.removeprefix("data: ") for event in told]
+    assert all(deltas(events, index)[-1]["finish_reason"] for index in range(8))
 
 
 def test_error_object_in_mid_stream(served):

@@ -27,6 +27,15 @@ ModelFlag = Annotated[
         rich_help_panel=_MODEL_PANEL,
     ),
 ]
+PROMPTS_PANEL = "Prompts"
+ChatFlag = Annotated[
+    bool | None,
+    typer.Option(
+        "--chat/--raw",
+        help="Insist on the model's chat template, or never use it. Default: use it where there is one.",
+        rich_help_panel=PROMPTS_PANEL,
+    ),
+]
 TemplateArgFlag = Annotated[
     list[str] | None,
     typer.Option(
@@ -35,7 +44,7 @@ TemplateArgFlag = Annotated[
         help="A variable of the chat template, such as enable_thinking=false; may be given several times. VALUE is "
         "JSON, or a text.",
         show_default=False,
-        rich_help_panel="Prompts",
+        rich_help_panel=PROMPTS_PANEL,
     ),
 ]
 

@@ -13,6 +13,8 @@ from rich.console import Console
 from powercut.cli.load_engine import load_engine
 from powercut.cli.options import (
     DEFAULT_SAMPLER,
+    PROMPTS_PANEL,
+    ChatFlag,
     ModelFlag,
     TemplateArgFlag,
     sampler_from_flags,
@@ -28,7 +30,7 @@ from powercut.run_options import RunOptions, spent_on
 from powercut.samplers import SAMPLERS
 from powercut.samplers.settings import LARGEST_SEED, check_number
 
-_PROMPTS, _OUTPUT = "Prompts", "Output"
+_OUTPUT = "Output"
 
 
 @with_engine_and_setting_flags
@@ -63,24 +65,17 @@ def sample(
             metavar="FILE",
             help='Read prompts from FILE (- is stdin): one a line, or JSON objects with "prompt", "messages" or '
             '"tokens"; their other fields come back under "meta".',
-            rich_help_panel=_PROMPTS,
+            rich_help_panel=PROMPTS_PANEL,
         ),
     ] = None,
     skip_bad: Annotated[
         bool,
         typer.Option(
-            "--skip-bad", help="Leave out prompts that cannot be used, and say which.", rich_help_panel=_PROMPTS
+            "--skip-bad", help="Leave out prompts that cannot be used, and say which.", rich_help_panel=PROMPTS_PANEL
         ),
     ] = False,
-    chat: Annotated[
-        bool | None,
-        typer.Option(
-            "--chat/--raw",
-            help="Insist on the model's chat template, or never use it. Default: use it where there is one.",
-            rich_help_panel=_PROMPTS,
-        ),
-    ] = None,
-    system: Annotated[str | None, typer.Option(help="The system message.", rich_help_panel=_PROMPTS)] = None,
+    chat: ChatFlag = None,
+    system: Annotated[str | None, typer.Option(help="The system message.", rich_help_panel=PROMPTS_PANEL)] = None,
     template_arg: TemplateArgFlag = None,
     as_json: Annotated[
         bool,

@@ -78,12 +78,10 @@ class Drawn(NamedTuple):
     @classmethod
     def join(cls, pieces: Sequence[Drawn]) -> Drawn:
         """One after the other, with their rows if all have some."""
-        pieces = [piece for piece in pieces if len(piece.tokens)] or pieces[:1]
-        rows = [piece.rows for piece in pieces if piece.rows is not None]
         return cls(
             np.concatenate([piece.tokens for piece in pieces]),
             np.concatenate([piece.laws for piece in pieces], axis=1),
-            Rows.join(rows) if len(rows) == len(pieces) else None,
+            Rows.join([piece.rows for piece in pieces if len(piece.tokens)]),
         )
 
 

@@ -49,7 +49,7 @@ class Sequence:
         self._stops = _Stops(request, stop_tokens, decode_now)
         self._tokens = np.empty(request.max_new_tokens, dtype=np.int64)
         self._laws = np.empty((3, request.max_new_tokens))
-        self._rows: list[Rows] = []
+        self._rows: list[Rows | None] = []
         self._open = True
         if request.chain is not None:
             request.chain.expect(-1)
@@ -139,8 +139,8 @@ class Sequence:
         self.count += len(tokens)
         self._tokens[start : self.count] = tokens
         self._laws[:, start : self.count] = laws
-        if rows is not None and self.request.rows:
-            self._rows.append(rows.between(0, len(tokens)))
+        if len(tokens) and self.request.rows:
+            self._rows.append(None if rows is None else rows.between(0, len(tokens)))
         if len(tokens) and self.wanted and self._keep_going is not None:
             self.wanted = bool(self._keep_going(self._part(start)))
 
@@ -154,10 +154,7 @@ class Sequence:
 
     def trace(self) -> Trace:
         """All tokens, with their rows if all have some."""
-        rows = None
-        if self._rows and sum(len(each.ids) for each in self._rows) == self.count:
-            rows = Rows.join(self._rows)
-        return self._part(0, rows)
+        return self._part(0, Rows.join(self._rows))
 
     def _part(self, start: int, rows: Rows | None = None) -> Trace:
         """The tokens from ``start`` on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 from starlette.responses import Response
@@ -101,36 +102,53 @@ async def _events(ongoing: Ongoing) -> AsyncIterator[bytes]:
 
 
 async def _texts(ongoing: Ongoing) -> AsyncIterator[bytes]:
-    """Text and progress of all choices as they come, until the last has ended."""
-    sent, shown = [""] * len(ongoing.choices), [0] * len(ongoing.choices)
-    ended: set[int] = set()
-    seen = -1
-    while len(ended) < len(ongoing.choices):
-        try:
-            seen = await ongoing.changed(seen, KEEP_ALIVE)
-        except TimeoutError:
+    """Text and progress of all choices as they come, until the last has ended; a comment where that is long in coming.
+
+    A chain may move for long without a word for the client.
+    """
+    loop = asyncio.get_running_loop()
+    tellers = [_Teller(ongoing, index) for index in range(len(ongoing.choices))]
+    seen, spoke, done = -1, loop.time(), False
+    while tellers and not done:
+        with suppress(TimeoutError):
+            seen = await ongoing.changed(seen, spoke + KEEP_ALIVE)
+        done = ongoing.done  # before the telling: what comes while a slow client reads is told in another round
+        for teller in tellers:
+            async for event in teller.news():
+                yield event
+                spoke = loop.time()
+        tellers = [teller for teller in tellers if not teller.ended]
+        if loop.time() >= spoke + KEEP_ALIVE:
             yield b": at work\n\n"
-            continue
-        for index, choice in enumerate(ongoing.choices):
-            if index in ended:
-                continue
-            if ongoing.order.progress and choice.events > shown[index] and (line := state(choice)) is not None:
-                shown[index] = choice.events
-                if (event := ongoing.shape.progress(ongoing, index, line)) is not None:
-                    yield _event(event)
-            done, text = choice.completion is not None, choice.text
-            if not text.startswith(sent[index]):
-                raise Refusal(500, "the text changed after it was sent: ask again without stream", kind="server_error")
-            more = text[len(sent[index]) :]
-            if more or (done and ongoing.order.logprobs):
-                sent[index] = text
-                yield _event(await ongoing.shape.text(ongoing, index, more))
-            if done:
-                ended.add(index)
-                for each in ongoing.shape.end(ongoing, index):
-                    yield _event(each)
-        if ongoing.done:
-            return
+            spoke = loop.time()
+
+
+class _Teller:
+    """Tells of one choice what is new, each time that it is asked, until it has ``ended``."""
+
+    def __init__(self, ongoing: Ongoing, index: int) -> None:
+        self.ended = False
+        self._ongoing, self._index = ongoing, index
+        self._sent, self._shown = "", 0
+
+    async def news(self) -> AsyncIterator[bytes]:
+        """The events of its progress, of its text and of its end."""
+        ongoing, index, shape = self._ongoing, self._index, self._ongoing.shape
+        choice = ongoing.choices[index]
+        if ongoing.order.progress and choice.events > self._shown:
+            self._shown = choice.events
+            if (event := shape.progress(ongoing, index, state(choice))) is not None:
+                yield _event(event)
+        self.ended, text = choice.completion is not None, choice.text
+        if not text.startswith(self._sent):
+            raise Refusal(500, "the text changed after it was sent: ask again without stream", kind="server_error")
+        more = text[len(self._sent) :]
+        if more or (self.ended and ongoing.order.logprobs):
+            self._sent = text
+            yield _event(await shape.text(ongoing, index, more))
+        if self.ended:
+            for each in shape.end(ongoing, index):
+                yield _event(each)
 
 
 def _event(value: dict[str, Any]) -> bytes:

@@ -41,10 +41,10 @@ class Ongoing:
         ]
         self.task = asyncio.create_task(self._draw_all())
 
-    async def changed(self, seen: int, within: float | None = None) -> int:
-        """Wait until there is something newer than version ``seen``; TimeoutError if that takes too many seconds."""
+    async def changed(self, seen: int, by: float | None = None) -> int:
+        """Wait until there is something newer than version ``seen``; TimeoutError if there is not ``by`` that time."""
         while self._version == seen:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout_at(by):
                 await self._news.wait()
         return self._version
 

@@ -107,10 +107,9 @@ def facts(ongoing: Ongoing, choices: Sequence[Choice]) -> Json:
     )
 
 
-def state(choice: Choice) -> str | None:
-    """A line about where a chain is, and None before it is anywhere."""
-    if choice.event is None:
-        return None
+def state(choice: Choice) -> str:
+    """A line about where a chain is, after its first event."""
+    assert choice.event is not None
     event, steps = choice.event, choice.steps
     line = f"stage {event.stage + 1}/{event.stages}"
     if steps:

@@ -11,7 +11,14 @@ import typer
 from rich.console import Console
 
 from powercut.cli.load_engine import load_engine
-from powercut.cli.options import ModelFlag, TemplateArgFlag, split_flags, template_args, with_engine_flags
+from powercut.cli.options import (
+    ChatFlag,
+    ModelFlag,
+    TemplateArgFlag,
+    split_flags,
+    template_args,
+    with_engine_flags,
+)
 from powercut.cli.prompts import read_prompts
 from powercut.cli.study.answers import extractor
 from powercut.cli.study.frame import KeepRecord, OutFlag, QuietFlag, SeedFlag, run_study, study_libraries
@@ -47,10 +54,7 @@ def decisions(
     temperature: Annotated[float, typer.Option(help="Of the completion and of its re-drawings.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="Longest completion, in tokens.")] = 256,
     top_k: Annotated[int, typer.Option(help="Truncate the model to its K most likely tokens.")] = 50,
-    chat: Annotated[
-        bool | None,
-        typer.Option("--chat/--raw", help="Insist on the model's chat template, or never use it."),
-    ] = None,
+    chat: ChatFlag = None,
     template_arg: TemplateArgFlag = None,
     seed: SeedFlag = 0,
     out: OutFlag = None,

@@ -14,6 +14,7 @@ from rich.console import Console
 from powercut.cli.load_engine import load_engine
 from powercut.cli.options import (
     DEFAULT_SAMPLER,
+    ChatFlag,
     ModelFlag,
     TemplateArgFlag,
     sampler_from_flags,
@@ -49,10 +50,7 @@ def mixing(
             help="What an answer looks like in the text; its last match, or that of its first group, is followed too.",
         ),
     ] = None,
-    chat: Annotated[
-        bool | None,
-        typer.Option("--chat/--raw", help="Insist on the model's chat template, or never use it."),
-    ] = None,
+    chat: ChatFlag = None,
     template_arg: TemplateArgFlag = None,
     seed: SeedFlag = 0,
     out: OutFlag = None,

@@ -180,19 +180,20 @@ class Batch:
                 self._hold(member, shared)
                 self._usage.reused += member.cached
                 if not self._cache.whole_contexts:
-                    alike = ((other, common_length(other.rest.context, context[:-1])) for other in before)
+                    # Less the last token of each: when it is fed depends on who decodes.
+                    alike = ((other, common_length(other.rest.context[:-1], context[:-1])) for other in before)
                     member.after = [(other, common) for other, common in alike if common > member.cached]
         return ready
 
     def _hold(self, member: Member, shared: int) -> None:
         """Its slot holds ``shared`` tokens of its context; the last is fed in any case, to draw what follows."""
-        member.cached = min(shared, len(member.rest.context) - 1)
+        member.hold(min(shared, len(member.rest.context) - 1))
         self._cache.rewind(member.slot, member.cached)
 
     def _advance(self) -> list[Member]:
         """One forward pass; returns those who drew a token."""
         for member in self._active:
-            if any(member.cached < common <= other.cached for other, common in member.after):
+            if any(common <= other.cached for other, common in member.after):
                 before = member.cached
                 self._hold(member, self._cache.borrow(member.slot, member.rest.context))
                 self._usage.reused += member.cached - before
@@ -202,6 +203,7 @@ class Batch:
         newcomers = [part for part in parts if part.member.drawn is None]
         members = [part.member for part in parts]
         drawing = [part.member for part in parts if part.draws]
+        pieces = sum(part.size for part in parts if len(part.member.to_feed) > 1)  # else it costs what a decoder does
         start = time.perf_counter()
         tokens = [part.member.to_feed[: part.size] for part in parts]
         logits = self._cache.advance([member.slot for member in members], tokens, len(drawing))
@@ -216,7 +218,7 @@ class Batch:
                 self._cache.remember([m.slot for m in group], scores, ids)
             self._draw(group, scores, ids)
         if len(newcomers) < len(parts):
-            self._pace.took(time.perf_counter() - start, sum(part.size for part in newcomers))
+            self._pace.took(time.perf_counter() - start, pieces)
         return drawing
 
     def _draw(self, members: list[Member], scores: torch.Tensor, ids: torch.Tensor | None) -> None:

@@ -29,7 +29,7 @@ class Member:
         self.cached = 0
         """How many of the context's tokens the slot holds."""
         self.after: list[tuple[Member, int]] = []
-        """Newcomers before it, and how many leading tokens their contexts share: worth waiting for."""
+        """Newcomers before it, and how many leading tokens their contexts share: more than it holds."""
         self.drawn: Drawn | None = None
         self.nothing_left = False  # to draw: all that the model may say are stops, and it is too early for one
 
@@ -38,6 +38,11 @@ class Member:
         """The tokens that the next draw follows and the slot lacks: of the context, or the one drawn last."""
         return self.rest.context[self.cached :] if self.drawn is None else np.array([self.sequence.last_token])
 
+    def hold(self, count: int) -> None:
+        """Note that its slot holds ``count`` tokens of its context; nobody is kept who has no more than that for it."""
+        self.cached = count
+        self.after = [(other, shared) for other, shared in self.after if shared > count]
+
     def fed(self, count: int) -> int:
         """Note that ``count`` more tokens of its context were computed; returns how many of them its request brought.
 
@@ -45,7 +50,7 @@ class Member:
         """
         brought = len(self.rest.context) - self.sequence.count
         computed = max(0, min(self.cached + count, brought) - self.cached)
-        self.cached += count
+        self.hold(self.cached + count)
         self.sequence.prefilled += computed
         return computed
 

@@ -85,6 +85,6 @@ def _unhindered(newcomers: Sequence[Member]) -> Iterator[Member]:
     """Those for whom nobody else is about to compute what they need."""
     present = set(newcomers)
     for member in newcomers:
-        worth = (other for other, shared in member.after if max(other.cached, member.cached) < shared)
+        worth = (other for other, shared in member.after if other.cached < shared)
         if present.isdisjoint(worth):
             yield member
