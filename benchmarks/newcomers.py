@@ -23,7 +23,7 @@ from rich.table import Table
 import powercut as pc
 from powercut.engines.transformers import TransformersEngine
 from powercut.engines.transformers.one_pass import ByRow
-from powercut.engines.transformers.slots import Slots
+from powercut.engines.transformers.tensor_slots import TensorSlots
 
 BEFORE, TOP_K = 8, 50  # BEFORE: tokens of a decoder before newcomers come
 
@@ -103,7 +103,7 @@ def main():
     slots = args.newcomers + args.decoders
     engine = TransformersEngine.load(args.model, dtype=args.dtype, slots=slots, context_length=512)
     engine.stop_tokens = frozenset()
-    cache = engine._thread.submit(Slots, engine.model, slots, 512, ByRow).result()
+    cache = engine._thread.submit(TensorSlots, engine.model, slots, 512, ByRow).result()
     on_cpu = engine.model.device.type == "cpu"
     where = f"{torch.get_num_threads()} threads" if on_cpu else torch.cuda.get_device_name()
     title = f"{args.newcomers} newcomers of {args.prompt_tokens} tokens; {engine.describe()}; {where}"

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import powercut as pc
+from powercut.engines.batching import batch as batching
 from powercut.engines.protocol import Chain
-from powercut.engines.transformers import TransformersEngine, batching
-from powercut.engines.transformers.slots import Slots
+from powercut.engines.transformers import TransformersEngine
+from powercut.engines.transformers.tensor_slots import TensorSlots
 from tests.tiny import tiny_folder, tiny_model
 
 VOCAB = 40
@@ -282,7 +283,7 @@ def test_a_model_that_fails_fails_its_requests_and_recovers(monkeypatch, failure
     requests = [pc.Request(context=[1, 2, seed], max_new_tokens=3, top_k=4, seed=seed) for seed in range(5)]
     want = extend(engine, *requests)
     with monkeypatch.context() as broken:
-        broken.setattr(Slots, "advance", failure)
+        broken.setattr(TensorSlots, "advance", failure)
         for request in (pc.Request(context=[7, 8, 9], max_new_tokens=3), *requests[:1]):
             with pytest.raises(pc.EngineError, match=match) as error:
                 extend(engine, request)

@@ -11,7 +11,7 @@ import powercut as pc
 from powercut.engines.transformers import TransformersEngine, choose_cache
 from powercut.engines.transformers.native_cache import NativeCaches
 from powercut.engines.transformers.one_pass import ByRow, Flattened
-from powercut.engines.transformers.slots import Slots
+from powercut.engines.transformers.tensor_slots import TensorSlots
 from tests.engines.test_families import company, error_of
 from tests.families import tiny_family
 from tests.tiny import tiny_model
@@ -139,9 +139,9 @@ def with_one_position(monkeypatch, way):
 
 
 def rewound_too_little(monkeypatch, way):
-    rewind = Slots.rewind
+    rewind = TensorSlots.rewind
     monkeypatch.setattr(
-        Slots, "rewind", lambda self, slot, length: rewind(self, slot, length + (isinstance(self._pass, way)))
+        TensorSlots, "rewind", lambda self, slot, length: rewind(self, slot, length + (isinstance(self._pass, way)))
     )
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import powercut as pc
-from powercut.engines.transformers import TransformersEngine, batching
-from powercut.engines.transformers.next_pass import FIRST_TOKENS, MOST_TOKENS, Pace, Part, next_pass
+from powercut.engines.batching import batch as batching
+from powercut.engines.batching.next_pass import FIRST_TOKENS, MOST_TOKENS, Pace, Part, next_pass
+from powercut.engines.transformers import TransformersEngine
 from tests.tiny import tiny_model
 
 VOCAB = 40

@@ -6,7 +6,7 @@ import torch
 
 import powercut as pc
 from powercut.engines.transformers.one_pass import ByRow, Flattened, NoSlotsError
-from powercut.engines.transformers.slots import Slots
+from powercut.engines.transformers.tensor_slots import TensorSlots
 from tests.families import tiny_family
 from tests.tiny import tiny_model
 
@@ -23,7 +23,7 @@ def plain(model, tokens):
 def test_rows_fed_together_have_the_laws_of_plain_passes(kind, way):
     """Rows come and go; each pass takes some of them, with one token or several, drawing or not, in any order."""
     model = tiny_model(kind, vocab_size=VOCAB, dtype=torch.float64)
-    cache, rng, busy = Slots(model, 5, LENGTH, way), np.random.default_rng(0), {}
+    cache, rng, busy = TensorSlots(model, 5, LENGTH, way), np.random.default_rng(0), {}
     for step in range(40):
         while len(busy) < 5 and rng.random() < 0.6:
             context = rng.integers(VOCAB, size=LENGTH)
@@ -58,7 +58,7 @@ def test_rows_fed_together_have_the_laws_of_plain_passes(kind, way):
 
 def test_the_model_is_as_before_when_a_pass_fails():
     model = tiny_model("llama", vocab_size=VOCAB)
-    cache = Slots(model, 1, LENGTH, Flattened)
+    cache = TensorSlots(model, 1, LENGTH, Flattened)
     slot, _ = cache.open(pc.Request([1, 2, 3], 1))
     before = plain(model, [1, 2, 3])
     with pytest.raises(IndexError):
@@ -80,4 +80,4 @@ def test_another_thread_with_the_same_model_gets_what_it_would_have_got(monkeypa
 
 def test_models_that_cannot_be_fed_in_one_line_say_why():
     with pytest.raises(NoSlotsError, match="attention of its own"):
-        Slots(tiny_family("xglm"), 1, LENGTH, Flattened)
+        TensorSlots(tiny_family("xglm"), 1, LENGTH, Flattened)

@@ -43,7 +43,7 @@ def next_token_law(logits: Any, temperature: Any) -> NextTokenLaw:
 
     ``temperature`` ``[rows]`` is the proposal's. Rows that hold a NaN or +inf come out with a NaN entropy.
     """
-    xp = _library(logits)
+    xp = library(logits)
     logp = _log_normalised(xp, logits)
     p = xp.exp(logp)
     # p log p is 0 where p is 0, not the NaN of 0 * -inf.
@@ -58,7 +58,7 @@ def draw(logq: Any, uniform: Any) -> Any:
 
     It is inverted at ``uniform`` ``[rows]``, in [0, 1). A token of probability 0 is never drawn.
     """
-    xp = _library(logq)
+    xp = library(logq)
     cdf = xp.cumsum(xp.exp(logq), axis=-1)
     return (cdf <= uniform[:, None] * cdf[:, -1:]).sum(axis=-1)
 
@@ -219,9 +219,19 @@ def padded_rows(widths: IntArray, ids: Sequence[Any], logprobs: Sequence[Any]) -
     return all_ids, values
 
 
-def _library(array: Any) -> Any:
+def library(array: Any) -> Any:
     """numpy or torch, whichever made the array: what is used of them has the same names and arguments in both."""
     return sys.modules[type(array).__module__.partition(".")[0]]
+
+
+def to_numpy(array: Any) -> Any:
+    """The array as one of numpy."""
+    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
+
+
+def beside(array: Any, values: Any) -> Any:
+    """``values``, an array of numpy, in the library and on the device of ``array``."""
+    return values if isinstance(array, np.ndarray) else library(array).asarray(values, device=array.device)
 
 
 def _log_normalised(xp: Any, scores: Any) -> Any:

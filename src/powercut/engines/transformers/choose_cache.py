@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from powercut.engines.batching.batch import out_of_memory
 from powercut.engines.protocol import Request
 from powercut.engines.transformers.native_cache import NativeCaches
 from powercut.engines.transformers.one_pass import ByRow, Flattened, NoSlotsError, OnePass
-from powercut.engines.transformers.slots import Slots
+from powercut.engines.transformers.tensor_slots import TensorSlots
 from powercut.errors import EngineError, SettingError, one_line
 from powercut.trace import IntArray
 
@@ -28,7 +29,7 @@ LONG = 24
 """Most tokens of a request in a trial."""
 
 
-def make_cache(model: PreTrainedModel, slots: int, length: int) -> Slots | NativeCaches:
+def make_cache(model: PreTrainedModel, slots: int, length: int) -> TensorSlots | NativeCaches:
     """The fastest cache that is right for ``model``: for ``slots`` requests of ``length`` tokens each.
 
     Warns if it is a slow one. Raises SettingError if there is no memory for it, EngineError if the model does not run.
@@ -38,7 +39,7 @@ def make_cache(model: PreTrainedModel, slots: int, length: int) -> Slots | Nativ
         try:
             _check_reach(model.config.get_text_config(), length)
             trial.try_slots(model, way)
-            return Slots(model, slots, length, way)
+            return TensorSlots(model, slots, length, way)
         except Exception as error:
             if out_of_memory(error):
                 raise SettingError(
@@ -70,14 +71,6 @@ def rope_switch(config: Any) -> int | None:
     kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]  # one for all layers, or for each type
     lengths = [part["original_max_position_embeddings"] for part in kinds if part.get("rope_type") == "longrope"]
     return min(lengths, default=None)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, which torch says on the CPU, and cuBLAS on a GPU, in the text of a RuntimeError only."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    words = ("out of memory", "allocate memory", "enough memory", "ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(some in str(error) for some in words)
 
 
 def _reason(model: PreTrainedModel, error: Exception, where: str) -> str:
@@ -130,7 +123,7 @@ class _Trial:
         half = max(1, len(long) // 2 - 1)
         got = []
         for seed in (1, 2):
-            cache = Slots(model, 2, len(long), way)
+            cache = TensorSlots(model, 2, len(long), way)
             first, _ = both = [cache.open(Request(tokens, 1))[0] for tokens in self.requests]
             cache.advance([first], [_tokens(config, len(long), seed)], 0)  # the remains of others
             cache.rewind(first, 0)

@@ -1,8 +1,7 @@
 """The slower path of the transformers engine: each request has a cache of the model's own making.
 
 For models that do not decode right in slots (``choose_cache.py``): sliding windows, recurrent layers, no cache at all,
-positions or masks of their own. Same calls as ``Slots``; requests decode one after the other, and nothing is reused
-between them.
+positions or masks of their own. Requests decode one after the other, and nothing is reused between them.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from powercut.trace import IntArray
 
 
 class NativeCache:
-    """One request's tokens and the cache that the model returned for them: what is a slot to ``Slots``."""
+    """One request's tokens and the cache that the model returned for them: its slot."""
 
     def __init__(self) -> None:
         self.tokens = np.zeros(0, dtype=np.int64)
@@ -78,6 +77,10 @@ class NativeCaches:
     def borrow(self, slot: NativeCache, context: IntArray) -> int:
         """Nothing can be had from others; returns the tokens held."""
         return len(slot.tokens)
+
+    def most_likely(self, logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """See ``Cache``."""
+        return torch.topk(logits, count, dim=-1)
 
     def advance(self, slots: Sequence[NativeCache], tokens: Sequence[IntArray], drawing: int) -> torch.Tensor:
         """Feed each slot its tokens; returns the logits ``[drawing, V]`` of what follows in the first ``drawing``."""

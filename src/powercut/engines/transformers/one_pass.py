@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,25 +21,13 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from powercut.engines.batching.slots import Feed
 from powercut.models.libraries import cache_name
 from powercut.trace import IntArray
 
 
 class NoSlotsError(Exception):
     """The model does not decode right in slots, or not in this way; the text says why."""
-
-
-class Feed(NamedTuple):
-    """New ``tokens`` of a row, which holds ``start`` tokens before them."""
-
-    row: int
-    start: int
-    tokens: IntArray
-
-    @property
-    def end(self) -> int:
-        """How many tokens the row holds afterwards."""
-        return self.start + len(self.tokens)
 
 
 class Window:

@@ -1,4 +1,4 @@
-"""One request in the batch of the transformers engine, and the tokens that are drawn for many at once."""
+"""One request in a batch, and the tokens that are drawn for many at once."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Sequence as Several
 from typing import Any
 
 import numpy as np
-import torch
 
-from powercut.engines.laws import Drawn, draw, next_token_law
+from powercut.engines.laws import Drawn, beside, draw, library, next_token_law, to_numpy
 from powercut.engines.sequence import Sequence
 from powercut.trace import IntArray, Rows, Trace
 
@@ -63,35 +62,40 @@ class Member:
             self.sequence.close()
 
 
-@torch.inference_mode()
-def draw_for(members: Several[Member], scores: torch.Tensor, ids: torch.Tensor | None) -> None:
-    """Draw each member's next token from its scores ``[members, K]``; ``ids`` None: all tokens, in order."""
-    device = scores.device
-    temperature = [m.sequence.request.temperature for m in members]
-    noise = [m.noise[m.sequence.count] for m in members]
+@np.errstate(all="ignore")  # torch says nothing either: impossible tokens are meant, and a sequence refuses NaN
+def draw_for(members: Several[Member], scores: Any, ids: Any) -> None:
+    """Draw each member's next token from its scores ``[members, K]``; ``ids`` None: all tokens, in order.
+
+    The arrays are numpy's or torch's.
+    """
+    xp, rows = library(scores), list(range(len(members)))
+    temperature = np.array([m.sequence.request.temperature for m in members])
+    noise = np.array([m.noise[m.sequence.count] for m in members])
     scores = _without_barred(members, scores, ids)
-    law = next_token_law(scores.double(), torch.tensor(temperature, dtype=torch.float64, device=device))
-    rows: list[Rows | None] = [None] * len(members)
+    law = next_token_law(xp.asarray(scores, dtype=xp.float64), beside(scores, temperature))
+    kept: list[Rows | None] = [None] * len(members)
     if ids is not None and any(member.sequence.request.rows for member in members):
-        all_ids, all_logp = ids.int().cpu().numpy(), law.logp.float().cpu().numpy()
-        rows = [Rows(all_ids[i : i + 1], all_logp[i : i + 1]) for i in range(len(members))]
-    drawn = draw(law.logq, torch.tensor(noise, dtype=torch.float64, device=device))[:, None]
-    drawn.clamp_(max=scores.shape[1] - 1)  # NaN rows draw past the end
-    tokens = (drawn if ids is None else ids.gather(1, drawn)).cpu().numpy()
-    laws = torch.stack((law.logp.gather(1, drawn)[:, 0], law.logq.gather(1, drawn)[:, 0], law.entropy))
-    for member, token, column, row in zip(members, tokens, laws.T.cpu().numpy(), rows, strict=True):
-        member.drawn = Drawn(token, column[:, None], row)
+        all_ids, all_logp = to_numpy(ids).astype(np.int32), to_numpy(law.logp).astype(np.float32)
+        kept = [Rows(all_ids[i : i + 1], all_logp[i : i + 1]) for i in rows]
+    drawn = xp.clip(draw(law.logq, beside(scores, noise)), 0, scores.shape[1] - 1)  # NaN rows draw past the end
+    tokens = to_numpy(drawn if ids is None else ids[rows, drawn]).astype(np.int64)
+    laws = to_numpy(xp.stack((law.logp[rows, drawn], law.logq[rows, drawn], law.entropy)))
+    for i, member in enumerate(members):
+        member.drawn = Drawn(tokens[i : i + 1], laws[:, i : i + 1], kept[i])
 
 
-def _without_barred(members: Several[Member], scores: torch.Tensor, ids: torch.Tensor | None) -> torch.Tensor:
+def _without_barred(members: Several[Member], scores: Any, ids: Any) -> Any:
     """The scores with -inf for tokens that a request bars; a copy, since the cache remembers what it is given."""
     rows = [(row, barred) for row, member in enumerate(members) if (barred := member.sequence.barred)]
-    if rows:
-        scores = scores.clone()
+    if not rows:
+        return scores
+    xp, hidden = library(scores), np.zeros(tuple(scores.shape), dtype=np.bool_)
     for row, barred in rows:
         if ids is None:
-            scores[row, [token for token in barred if token < scores.shape[1]]] = -torch.inf
+            hidden[row, [token for token in barred if token < hidden.shape[1]]] = True
         else:
-            scores[row, torch.isin(ids[row], torch.tensor(list(barred), device=ids.device))] = -torch.inf
-        members[row].nothing_left = bool(scores[row].isneginf().all())
+            hidden[row] = np.isin(to_numpy(ids[row]), list(barred))
+    scores = xp.where(beside(scores, hidden), -xp.inf, scores)
+    for row, _ in rows:
+        members[row].nothing_left = bool(xp.isneginf(scores[row]).all())
     return scores

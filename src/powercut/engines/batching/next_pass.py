@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from powercut.engines.transformers.member import Member
+from powercut.engines.batching.member import Member
 
 MOST_TOKENS = 512
 """Most context tokens in one pass, so that activations stay small beside the cache."""

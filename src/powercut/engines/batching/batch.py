@@ -1,6 +1,6 @@
 """Continuous batching over a cache's slots: a request joins the batch when one is free, and leaves it when it ends.
 
-All bookkeeping happens in the callers' event loop; torch runs in a thread beside it, one pass at a time.
+All bookkeeping happens in the callers' event loop; the model runs in a thread beside it, one pass at a time.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
+from powercut.engines.batching.cache import Cache
+from powercut.engines.batching.member import Member, draw_for
+from powercut.engines.batching.next_pass import Pace, next_pass
+from powercut.engines.batching.slots import common_length
 from powercut.engines.protocol import Chain, Usage
 from powercut.engines.sequence import Sequence
-from powercut.engines.transformers.choose_cache import out_of_memory
-from powercut.engines.transformers.member import Member, draw_for
-from powercut.engines.transformers.native_cache import NativeCaches
-from powercut.engines.transformers.next_pass import Pace, next_pass
-from powercut.engines.transformers.slots import Slots, common_length
 from powercut.errors import EngineError, one_line
 
 T = TypeVar("T")
@@ -47,7 +45,7 @@ class Batch:
     ``pace``.
     """
 
-    def __init__(self, cache: Slots | NativeCaches, usage: Usage, pace: Pace, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, cache: Cache, usage: Usage, pace: Pace, thread: ThreadPoolExecutor) -> None:
         self._cache, self._usage, self._pace, self._thread = cache, usage, pace, thread
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Member] = []
@@ -133,8 +131,8 @@ class Batch:
 
     async def _in_thread(self, job: Callable[..., T], *args: Any) -> T:
         """Run a job beside the event loop. A cancellation waits for it: no bookkeeping is left half done."""
-        self._pass = self._thread.submit(job, *args)
-        over = asyncio.wrap_future(self._pass)
+        self._pass = future = self._thread.submit(job, *args)
+        over = asyncio.wrap_future(future)
         cancelled = None
         while not over.done():
             try:
@@ -214,14 +212,14 @@ class Batch:
             scores, ids = logits[first : first + len(group)], None
             first += len(group)
             if top_k is not None:
-                scores, ids = torch.topk(scores, top_k, dim=-1)
+                scores, ids = self._cache.most_likely(scores, top_k)
                 self._cache.remember([m.slot for m in group], scores, ids)
             self._draw(group, scores, ids)
         if len(newcomers) < len(parts):
             self._pace.took(time.perf_counter() - start, pieces)
         return drawing
 
-    def _draw(self, members: list[Member], scores: torch.Tensor, ids: torch.Tensor | None) -> None:
+    def _draw(self, members: list[Member], scores: Any, ids: Any) -> None:
         draw_for(members, scores, ids)
         self._usage.decoded += len(members)
 
@@ -293,6 +291,14 @@ class Batch:
 
 async def _until_done(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, which torch says on the CPU, and cuBLAS on a GPU, in the text of a RuntimeError only."""
+    words = ("out of memory", "allocate memory", "enough memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(some in str(error) for some in words)
+    )
 
 
 def explained(error: BaseException) -> EngineError:

@@ -1,0 +1,1 @@
+"""Continuous batching, for every engine that computes passes itself: who decodes when, and who holds what. No torch."""
