@@ -180,6 +180,11 @@ def test_without_the_libraries_a_line_says_what_to_install(out, capsys, monkeypa
         (["mixing", "a", "--answer", "["], "--answer is no regular expression: "),
         (["decisions", "a", "--redraws", "3"], "--redraws must be"),
         (["decisions", "a", "--temperature", "0"], "temperature must be"),
+        (["decisions", "a", "--task", "gsm8k"], "PROMPT has no place beside --task, which says what is asked"),
+        (["decisions", "--task", "humaneval"], "humaneval has no answer to be found in a text: the tasks are math500"),
+        (["decisions", "--task", "gsm9k"], "there is no task 'gsm9k' (did you mean gsm8k?): the tasks are"),
+        (["decisions", "a", "--data", "file"], "--data is for a task: give --task, or leave it out"),
+        (["divergence", "a", "--suffixes", "1"], "--suffixes must be"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_folder(out, capsys, arguments, message):
@@ -244,8 +249,34 @@ def test_decisions(engine, out, tmp_path, capsys):
     assert main(words) == 0
     shown, said = capsys.readouterr()
     assert shown.splitlines()[1].startswith("rank correlation of jump and information\t")
-    assert said.startswith("at most 300 tokens are to be decoded, if every ending is as long as it can be\n")
+    assert said.startswith("at most 300 tokens are to be decoded, if every completion is as long as it can be\n")
     assert "Prompt 1: " in check_page(out)
     assert len(lines(out)) == 2
     assert main(words) == 0
     assert capsys.readouterr().out == shown
+
+
+def test_divergence(engine, out, capsys):
+    words = ["study", "divergence", "a", "--raw", "--temperature", "1", "--max-new-tokens", "200", "--suffixes", "3"]
+    words += ["--suffix-tokens", "5", "--answer", "[a-h]", "--top-k", "9", "--seed", "3", "--out", str(out)]
+    assert main(words) == 0
+    shown, said = capsys.readouterr()
+    assert [line.split("\t")[0] for line in shown.splitlines()][:2] == ["arm", "top jumps"]
+    assert said.startswith("at most 500 tokens are to be decoded")
+    assert "Left out: " in check_page(out)
+    assert len(lines(out)) == 1
+    assert main(words) == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_the_problems_of_a_task_in_place_of_prompts(engine, out, capsys):
+    words = ["study", "decisions", "--task", "arithmetic", "--limit", "2", "--cuts", "2", "--redraws", "4"]
+    words += ["--max-new-tokens", "4", "--top-k", "9", "--out", str(out), "-q"]
+    assert main(words) == 0
+    assert "2 problems of arithmetic; the bundled model, temperature 1; " in check_page(out)
+    told = json.loads((out / "study.json").read_text())["settings"]
+    assert (told["task"], told["problems"]) == ("arithmetic", ["arithmetic/0", "arithmetic/1"])
+    assert {answer for record in lines(out) for cut in record["cuts"] for answer in cut["answers"]} == {None}
+    capsys.readouterr()
+    assert main([*words, "--style", "paper"]) == 2
+    assert "holds a study with another style" in capsys.readouterr().err

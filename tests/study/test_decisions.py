@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 import powercut as pc
+from powercut.study.bootstrap import clustered_interval
 from powercut.study.decisions.information import (
-    clustered_interval,
     information,
     mutual_information,
     rank_correlation,
@@ -86,7 +86,7 @@ def test_the_map_finds_the_decision_and_not_the_detail():
     sampler = pc.LowTemperature(temperature=1.0, max_new_tokens=4, top_k=None)
     records = {}
 
-    def last(text):
+    def last(_, text):
         return text[-1:] or None
 
     asyncio.run(

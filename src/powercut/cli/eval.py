@@ -10,6 +10,7 @@ import typer
 from powercut.cli.interrupts import interruptible
 from powercut.cli.options import (
     DEFAULT_SAMPLER,
+    StyleFlag,
     TemplateArgFlag,
     check_counts,
     flag,
@@ -20,7 +21,6 @@ from powercut.cli.options import (
 )
 from powercut.cli.output import say
 from powercut.errors import SettingError
-from powercut.evals.styles import STYLES
 from powercut.evals.tasks import TASKS
 from powercut.models.converting import DEFAULT_MODEL
 from powercut.prompt import check_template_args
@@ -56,15 +56,7 @@ def evaluate(
             rich_help_panel=_RUN,
         ),
     ] = None,
-    style: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STYLE",
-            help=f"How problems are put: {', '.join(STYLES)} (paper: as published). "
-            "Default: what the model was made for.",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
+    style: StyleFlag = None,
     template_arg: TemplateArgFlag = None,
     concurrency: Annotated[
         int | None,

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_type_hints
 import typer
 
 from powercut.errors import SettingError
+from powercut.evals.styles import STYLES
 from powercut.samplers import SAMPLERS, Sampler, named, settings
 
 DEFAULT_SAMPLER = "entropy-cut"
@@ -44,6 +45,14 @@ TemplateArgFlag = Annotated[
         help="A variable of the chat template, such as enable_thinking=false; may be given several times. VALUE is "
         "JSON, or a text.",
         show_default=False,
+        rich_help_panel=PROMPTS_PANEL,
+    ),
+]
+StyleFlag = Annotated[
+    str | None,
+    typer.Option(
+        metavar="STYLE",
+        help=f"How problems are put: {', '.join(STYLES)} (paper: as published). Default: what the model was made for.",
         rich_help_panel=PROMPTS_PANEL,
     ),
 ]

@@ -112,6 +112,14 @@ def spread(right: ArrayLike, seeds: ArrayLike) -> float:
     return float(shares.std(ddof=1)) if len(shares) > 1 else math.nan
 
 
+def sign_test(larger: int, smaller: int) -> float:
+    """The two-sided p-value that so many differences are above 0 and so many below, by a fair coin; ties are left out.
+
+    1 where there is none.
+    """
+    return float(stats.binomtest(larger, larger + smaller).pvalue) if larger + smaller else 1.0
+
+
 def holm(p_values: ArrayLike) -> _Floats:
     """Adjust the p-values ``[tests]``, so that they bound the chance of any false alarm among all tests (Holm 1979)."""
     p = np.asarray(p_values, dtype=np.float64)

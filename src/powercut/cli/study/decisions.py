@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,39 +14,34 @@ from powercut.cli.load_engine import load_engine
 from powercut.cli.options import (
     ChatFlag,
     ModelFlag,
+    StyleFlag,
     TemplateArgFlag,
     split_flags,
     template_args,
     with_engine_flags,
 )
-from powercut.cli.prompts import read_prompts
-from powercut.cli.study.answers import extractor
-from powercut.cli.study.frame import KeepRecord, OutFlag, QuietFlag, SeedFlag, run_study, study_libraries
+from powercut.cli.study.frame import KeepRecord, OutFlag, QuietFlag, SeedFlag, announce, run_study, study_libraries
+from powercut.cli.study.questions import (
+    AnswerFlag,
+    DataFlag,
+    FileFlag,
+    LimitFlag,
+    PromptArgument,
+    TaskFlag,
+    read_questions,
+    told,
+)
 from powercut.prompt import check_template_args
 from powercut.samplers import LowTemperature
 from powercut.samplers.settings import LARGEST_SEED, check_number
-from powercut.text import encode_prompt
 
 if TYPE_CHECKING:
     from powercut.study.findings import Findings, Record
 
-NUMBER = r"-?\d[\d,]*(?:\.\d+)?"
-
 
 @with_engine_flags
 def decisions(
-    prompt: Annotated[str | None, typer.Argument(help="What to complete.", show_default=False)] = None,
-    file: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Many prompts, as powercut sample takes them (- is stdin).")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="The first so many of them. Default: all.")] = None,
-    answer: Annotated[
-        str,
-        typer.Option(
-            metavar="REGEX",
-            help="What an answer looks like in the text; its last match counts, or that of its first group.",
-        ),
-    ] = NUMBER,
+    prompt: PromptArgument = None,
     cuts: Annotated[
         int, typer.Option(help="Cuts of a completion: half where the entropy jumps most, half at random.")
     ] = 20,
@@ -54,6 +49,12 @@ def decisions(
     temperature: Annotated[float, typer.Option(help="Of the completion and of its re-drawings.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="Longest completion, in tokens.")] = 256,
     top_k: Annotated[int, typer.Option(help="Truncate the model to its K most likely tokens.")] = 50,
+    file: FileFlag = None,
+    task: TaskFlag = None,
+    data: DataFlag = None,
+    limit: LimitFlag = None,
+    style: StyleFlag = None,
+    answer: AnswerFlag = None,
     chat: ChatFlag = None,
     template_arg: TemplateArgFlag = None,
     seed: SeedFlag = 0,
@@ -71,16 +72,15 @@ def decisions(
 
         powercut study decisions "What is 7 * 8 + 2?" --max-new-tokens 64
 
-        powercut study decisions --file problems.txt --limit 20
+        powercut study decisions --task gsm8k --limit 20
     """
-    asked = read_prompts(prompt, file)[:limit]
     for name, value, least in (("--cuts", cuts, 2), ("--redraws", redraws, 4), ("--max-new-tokens", max_new_tokens, 1)):
         check_number(name, value, least, 100_000, whole=True)
-    check_number("--limit", limit or 1, 1, whole=True)
     check_number("--seed", seed, 0, LARGEST_SEED, whole=True)
     built = LowTemperature(temperature=temperature, max_new_tokens=max_new_tokens, top_k=top_k)
-    extract, engine_options = extractor(answer), split_flags(flags)[0]
     args = check_template_args(template_args(template_arg), chat)
+    asked = read_questions(prompt, file, task, data, limit, style, answer, chat, args)
+    engine_options = split_flags(flags)[0]
     with study_libraries():
         from powercut.study.decisions.measure import Redraws, measure_prompts
         from powercut.study.decisions.report import findings
@@ -88,24 +88,18 @@ def decisions(
     plan = Redraws(cuts, redraws, seed)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     keys = [f"prompt {i}" for i in range(len(asked))]
-    most = len(asked) * (1 + cuts * redraws) * max_new_tokens
-    console.print(f"at most {most:,} tokens are to be decoded, if every ending is as long as it can be", markup=False)
+    announce(console, len(asked) * (1 + cuts * redraws) * max_new_tokens)
 
     def measure(missing: Sequence[str], keep: KeepRecord) -> None:
-        import numpy as np
-
         engine = load_engine(console, model, engine_options, len(asked) * cuts * redraws, top_k)
 
         async def all_of_it() -> None:
-            encoded = [
-                np.array(await encode_prompt(engine.text, each.prompt, chat=chat, template_args=args)) for each in asked
-            ]
             await measure_prompts(
                 engine,
-                built,
-                encoded,
+                replace(built, stop=asked.stops(engine)),
+                await asked.encode(engine),
                 plan,
-                extract,
+                asked.answer,
                 [keys.index(key) for key in missing],
                 lambda number, record: keep(keys[number], record),
             )
@@ -113,8 +107,7 @@ def decisions(
         asyncio.run(all_of_it())
 
     def found(records: Sequence[Record]) -> Findings:
-        return findings(records, f"{model or 'the bundled model'}, temperature {temperature:g}", seed)
+        return findings(records, f"{asked.what(model)}, temperature {temperature:g}", seed)
 
-    told: dict[str, Any] = {"prompts": [each.prompt for each in asked], "answer": answer, "chat": chat, "model": model}
-    told |= asdict(plan) | {"template_args": args, "settings": asdict(built)}
-    run_study("decisions", told, keys, measure, found, out=out, quiet=quiet)
+    settings = told(asked, answer) | {"model": model} | asdict(plan) | {"settings": asdict(built)}
+    run_study("decisions", settings, keys, measure, found, out=out, quiet=quiet)

@@ -87,6 +87,12 @@ def run_study(
     say(f"wrote {', '.join(map(str, written))}")
 
 
+def announce(console: Console, most: int) -> None:
+    """Say what the study costs before it starts: at most so many tokens."""
+    worst = "if every completion is as long as it can be"
+    console.print(f"at most {most:,} tokens are to be decoded, {worst}", markup=False, soft_wrap=True)
+
+
 @contextmanager
 def _progress(console: Console, done: int, total: int) -> Iterator[Callable[[], None]]:
     """A bar on a terminal, else a line now and then; the function is called when something has been measured."""

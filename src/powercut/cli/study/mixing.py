@@ -22,8 +22,8 @@ from powercut.cli.options import (
     template_args,
     with_engine_and_setting_flags,
 )
-from powercut.cli.study.answers import extractor
 from powercut.cli.study.frame import KeepRecord, OutFlag, QuietFlag, SeedFlag, run_study, study_libraries
+from powercut.cli.study.questions import extractor
 from powercut.errors import SettingError, quoted
 from powercut.prompt import check_prompt, check_template_args
 from powercut.samplers import EntropyCut, UniformCut

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,10 +12,8 @@ from powercut.engines.protocol import Engine
 from powercut.samplers import LowTemperature
 from powercut.samplers.draw import Draw, request_seeds
 from powercut.study.findings import Record
+from powercut.study.redraws import Extract, answers_of, each_prompt, redraw
 from powercut.trace import FloatArray, IntArray, Trace
-
-Extract = Callable[[str], str | None]
-"""The answer in a completion's text; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +34,12 @@ async def measure_prompts(
     missing: Sequence[int],
     keep: Callable[[int, Record], None],
 ) -> None:
-    """Measure the prompts whose numbers are ``missing``; each is kept as soon as it is done.
+    """Measure the prompts whose numbers are ``missing``; each is kept as soon as it is done."""
 
-    As many prompts are at work as keep the engine full; all re-drawings of one are asked for at once.
-    """
-    at_once = asyncio.Semaphore(max(1, 2 * engine.concurrency // (redraws.cuts * redraws.each) + 1))
+    async def measure(number: int) -> Record:
+        return await _measure(engine, sampler, prompts[number], redraws, extract, number)
 
-    async def one(number: int) -> None:
-        async with at_once:
-            keep(number, await _measure(engine, sampler, prompts[number], redraws, extract, number))
-
-    async with asyncio.TaskGroup() as group:
-        for number in missing:
-            group.create_task(one(number))
+    await each_prompt(engine, missing, redraws.cuts * redraws.each, measure, keep)
 
 
 async def _measure(
@@ -61,33 +51,29 @@ async def _measure(
         whole = await draw.extend(Trace.empty(), horizon, request_seeds(rng, 1)[0])
         jumps = EntropyJump(1)(whole.entropy)
         cuts = choose_cuts(jumps, redraws.cuts, rng)
-
-        async def redraw(cut: int, seed: int, lane: int) -> tuple[int, str | None]:
-            tail = await draw.extend(whole[:cut], horizon, seed, lane=lane)
-            return int(tail.tokens[0]), extract(await draw.text_of(whole[:cut].splice(cut, tail)))
-
-        seeds = request_seeds(rng, len(cuts) * redraws.each)
-        places = [cut for cut in cuts for _ in range(redraws.each)]
-        drawn = await draw.together(redraw(c, s, i) for i, (c, s) in enumerate(zip(places, seeds, strict=True)))
+        tails = await redraw(draw, whole, cuts, redraws.each, [horizon] * len(cuts), rng)
+        [answer] = await answers_of(draw, number, [whole], extract)
+        found = []
+        for cut, own in zip(cuts, tails, strict=True):
+            several = [whole[:cut].splice(cut, tail) for tail in own]
+            found.append(
+                {
+                    "position": cut,
+                    "token": int(whole.tokens[cut]),
+                    "entropy": float(whole.entropy[cut]),
+                    "jump": float(jumps[cut]),
+                    "tokens": [int(tail.tokens[0]) for tail in own],
+                    "answers": await answers_of(draw, number, several, extract),
+                }
+            )
         text = await draw.text_of(whole)
-    per_cut = [drawn[i : i + redraws.each] for i in range(0, len(drawn), redraws.each)]
     return {
         "prompt": number,
         "text": text,
         "length": len(whole),
         "finished": whole.finished,
-        "answer": extract(text),
-        "cuts": [
-            {
-                "position": cut,
-                "token": int(whole.tokens[cut]),
-                "entropy": float(whole.entropy[cut]),
-                "jump": float(jumps[cut]),
-                "tokens": [token for token, _ in own],
-                "answers": [answer for _, answer in own],
-            }
-            for cut, own in zip(cuts, per_cut, strict=True)
-        ],
+        "answer": answer,
+        "cuts": found,
     }
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from powercut.report.curves import Curve, curves
 from powercut.report.page import Part, Plots, Section
 from powercut.report.tables import NOTHING, TextRow, TextTable, number, p_value, percent
-from powercut.study.decisions.information import Information, clustered_interval, information, rank_correlation
+from powercut.study.bootstrap import clustered_interval
+from powercut.study.decisions.information import Information, information, rank_correlation
 from powercut.study.findings import Findings, Record
 from powercut.trace import FloatArray
 
@@ -57,7 +58,7 @@ def findings(records: Sequence[Record], what: str, seed: int) -> Findings:
             "Do jumps mark decisions?",
             [
                 Part(
-                    f"{len(records):,} prompts, {sum(map(len, maps)):,} cuts; {what}. Spearman's rank correlation "
+                    f"{what}; {sum(map(len, maps)):,} cuts. Spearman's rank correlation "
                     "over all cuts, and the information at a cut that each law draws, over the mean of these cuts; "
                     "95% bootstrap intervals over prompts. Half of the cuts are those with the largest jumps, the "
                     "others random.",
