@@ -24,7 +24,7 @@ def page(capsys, monkeypatch):
     return show
 
 
-STUDIES = [f"study {name}" for name in ("anchors", "decisions", "divergence", "mixing", "tree")]
+STUDIES = [f"study {name}" for name in ("anchors", "decisions", "divergence", "lengths", "mixing", "tree")]
 COMMANDS = ["sample", "eval", "models", "report", "reproduce", "serve", "study", *STUDIES, "verify"]
 
 

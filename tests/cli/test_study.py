@@ -185,6 +185,9 @@ def test_without_the_libraries_a_line_says_what_to_install(out, capsys, monkeypa
         (["decisions", "--task", "gsm9k"], "there is no task 'gsm9k' (did you mean gsm8k?): the tasks are"),
         (["decisions", "a", "--data", "file"], "--data is for a task: give --task, or leave it out"),
         (["divergence", "a", "--suffixes", "1"], "--suffixes must be"),
+        (["lengths", "--sampler", "smc"], "--sampler must be entropy-cut or uniform-cut (got 'smc')"),
+        (["lengths", "--rule", "published"], "a shaped target needs rule exact and a finite alpha"),
+        (["lengths", "--min-new-tokens", "2000"], "min_new_tokens must be below max_new_tokens=1024"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_folder(out, capsys, arguments, message):
@@ -280,3 +283,46 @@ def test_the_problems_of_a_task_in_place_of_prompts(engine, out, capsys):
     capsys.readouterr()
     assert main([*words, "--style", "paper"]) == 2
     assert "holds a study with another style" in capsys.readouterr().err
+
+
+def test_lengths_of_the_tree_need_no_model(out, capsys):
+    assert main(["study", "lengths", "--out", str(out)]) == 0
+    shown, said = capsys.readouterr()
+    rows = {fields[0]: fields for fields in (line.split("\t") for line in shown.splitlines())}
+    assert rows["p^α"][1:3] == ["6.06", "49.0"]
+    assert rows["min_new_tokens 6"][1:3] == ["8.02", "49.0"]
+    assert rows["require: worked out"][1:3] == ["9.00", "0.0"]
+    assert "decoded" not in said
+    check_page(out)
+
+
+def test_lengths_on_a_model(engine, out, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text("a\nb\n")
+    words = ["study", "lengths", "--file", str(tmp_path / "prompts.txt"), "--raw", "--answer", "[a-c]", "-n", "3"]
+    words += ["--max-new-tokens", "16", "--blocks", "2", "--steps", "2", "--top-k", "9", "--out", str(out)]
+    assert main(words) == 0
+    shown, said = capsys.readouterr()
+    assert said.startswith(f"at most {2 * 3 * 5 * (16 + 2 * (8 + 16)):,} tokens are to be decoded")
+    rows = {fields[0]: fields for fields in (line.split("\t") for line in shown.splitlines())}
+    assert list(rows) == [
+        "target",
+        "p^α",
+        "min_new_tokens 4",
+        "length_bonus 0.5",
+        "length_bonus 1",
+        "require an answer",
+    ]
+    assert rows["require an answer"][3] == "100.0"
+    assert "2 prompts; the bundled model, entropy-cut; 3 completions of each" in check_page(out)
+    drawn = [record for record in lines(out) if record["of"] == "model"]
+    assert len(drawn) == 10
+    assert all(min(r["tokens"]) > 4 for r in drawn if r["shape"] == "min_new_tokens 4")
+    assert main(words) == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_a_failing_engine_is_one_line_and_what_is_measured_stays(engine, out, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text("a\ng\n")
+    words = ["study", "decisions", "--file", str(tmp_path / "prompts.txt"), "--raw", "--cuts", "2", "--redraws", "4"]
+    assert main([*words, "--max-new-tokens", "4", "--top-k", "9", "--out", str(out), "-q"]) == 2
+    assert capsys.readouterr().err == "error: the model returned NaN: try dtype float32\n"

@@ -25,6 +25,7 @@ from powercut.cli.serve import serve
 from powercut.cli.study.anchors import anchors
 from powercut.cli.study.decisions import decisions
 from powercut.cli.study.divergence import divergence
+from powercut.cli.study.lengths import lengths
 from powercut.cli.study.mixing import mixing
 from powercut.cli.study.tree import tree
 from powercut.cli.verify import verify
@@ -56,6 +57,7 @@ study = typer.Typer(
 study.command(cls=Command)(anchors)
 study.command(cls=Command)(decisions)
 study.command(cls=Command)(divergence)
+study.command(cls=Command)(lengths)
 study.command(cls=Command)(mixing)
 study.command(cls=Command)(tree)
 app.add_typer(study, name="study")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,9 +34,17 @@ async def each_prompt(
         async with at_once:
             keep(number, await measure(number))
 
-    async with asyncio.TaskGroup() as group:
-        for number in missing:
-            group.create_task(one(number))
+    await side_by_side(map(one, missing))
+
+
+async def side_by_side(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of it at once; the first failure ends the rest and is raised by itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for each in work:
+                group.create_task(each)
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
 
 
 async def redraw(

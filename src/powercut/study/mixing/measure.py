@@ -14,6 +14,7 @@ from powercut.samplers.draw import Draw, request_seeds, spawn
 from powercut.study.exact import CutSampler
 from powercut.study.findings import Record
 from powercut.study.mixing.coupled import meeting_time
+from powercut.study.redraws import side_by_side
 from powercut.trace import IntArray, Trace
 
 Answer = Callable[[str], str | None]
@@ -54,9 +55,7 @@ async def measure_starts(
     async def one(key: str) -> None:
         keep(key, await _measure(engine, sampler, prompt, plan, plan.keys.index(key), answer))
 
-    async with asyncio.TaskGroup() as group:
-        for key in missing:
-            group.create_task(one(key))
+    await side_by_side(map(one, missing))
 
 
 async def _measure(

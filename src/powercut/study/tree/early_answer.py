@@ -18,31 +18,36 @@ from powercut.study.reference import published_matrix
 from powercut.trace import FloatArray
 
 HORIZON = 10
-_PROMPT = (9,)
+PROMPT = (9,)
 _STAGES = ((1, 40), (5, 8))
 """Blocks, and the steps at each."""
 _LIMIT = 10_000
-_STOP, _AT_ONCE, _WORKED_OUT, _FORCED = range(4)
+STOP, AT_ONCE, WORKED_OUT, FORCED = range(4)
 
 
-def next_token_probs(context: tuple[int, ...]) -> FloatArray:
-    """The model: after a one-token prompt an answer at once (.45), or two details of .9 to .1 and a stop at the end."""
-    done, probs = context[len(_PROMPT) :], np.zeros(4)
+def next_token_probs(context: tuple[int, ...], goes_on: float = 0.0) -> FloatArray:
+    """The model: after a one-token prompt an answer at once (.45), or two details of .9 to .1 and a stop at the end.
+
+    Where an answer at once should stop it ``goes_on`` with that probability, and then at each token again.
+    """
+    done, probs = context[len(PROMPT) :], np.zeros(4)
     if not done:
-        probs[[_AT_ONCE, _WORKED_OUT]] = (0.45, 0.55)
-    elif done[0] == _AT_ONCE:
-        probs[_STOP if len(done) > 1 else _AT_ONCE] = 1
+        probs[[AT_ONCE, WORKED_OUT]] = (0.45, 0.55)
+    elif len(done) == 1:
+        probs[AT_ONCE if done[0] == AT_ONCE else FORCED] = 1
+    elif done[0] == AT_ONCE:
+        probs[[STOP, FORCED]] = (1 - goes_on, goes_on)
     elif len(done) in (3, 5):
-        probs[[_AT_ONCE, _WORKED_OUT]] = (0.9, 0.1)
+        probs[[AT_ONCE, WORKED_OUT]] = (0.9, 0.1)
     else:
-        probs[_STOP if len(done) >= HORIZON - 2 else _FORCED] = 1
+        probs[STOP if len(done) >= HORIZON - 2 else FORCED] = 1
     return probs
 
 
 def measure(alpha: float) -> Iterator[dict[str, Any]]:
     """Of the target, of published steps, and of exact ones with and without refine_finished: distance, short mass."""
     options: dict[str, Any] = {"alpha": alpha, "max_new_tokens": HORIZON, "top_k": None}
-    spaces = [enumerate_completions(next_token_probs, _PROMPT, n, 1 / alpha) for n in range(1, HORIZON + 1)]
+    spaces = [enumerate_completions(next_token_probs, PROMPT, n, 1 / alpha) for n in range(1, HORIZON + 1)]
     final = spaces[-1]
     target = dict(zip(final.completions, final.power(alpha), strict=True))
     start = {tokens: np.exp(trace.logq.sum()) for tokens, trace in zip(final.completions, final.traces, strict=True)}
