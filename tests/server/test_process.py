@@ -1,15 +1,18 @@
 """``powercut serve`` as a process, before a small table model."""
 
+import asyncio
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 
 import pytest
 
+from powercut.server.serving import listen
 from tests.server.serving import PATIENCE, eventually, web
 
 WORDS = [sys.executable, "-m", "tests.cli.fake", "serve", "--max-new-tokens", "12", "--blocks", "3"]
@@ -60,6 +63,23 @@ def test_keys_from_a_file_and_from_the_environment(start, tmp_path):
             assert web.get(f"{root}/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code == 200
 
 
+def test_what_is_sent_does_not_wait_for_more():
+    """Else answers take 40 ms longer, as their head and body are sent one after the other."""
+
+    async def option(accepted):
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, accepted)
+        try:
+            return transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        finally:
+            transport.abort()
+            await asyncio.sleep(0)  # it is closed then
+
+    with listen("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()):
+            assert asyncio.run(option(listener.accept()[0]))
+
+
 def test_sigterm_drains(start):
     """What is being answered is answered; the process ends well."""
     process, root, _ = start()
@@ -73,13 +93,21 @@ def test_sigterm_drains(start):
 
 
 def test_what_does_not_end_in_time_is_told_so(start):
+    """Two who ask the same too."""
     process, root, _ = start("--drain-s", "0.2")
-    with web.stream("POST", f"{root}/v1/completions", json={"prompt": "hab", "stream": True}) as response:
-        lines = response.iter_lines()
-        next(lines)
+    body = {"prompt": "hab", "stream": True}
+    with (
+        web.stream("POST", f"{root}/v1/completions", json=body) as one,
+        web.stream("POST", f"{root}/v1/completions", json=body) as other,
+    ):
+        each_lines = [one.iter_lines(), other.iter_lines()]
+        for lines in each_lines:
+            next(lines)
         process.send_signal(signal.SIGTERM)
-        events = [line for line in lines if line]
-    assert json.loads(events[-2].removeprefix("data: "))["error"]["message"] == "the server is about to end"
+        for lines in each_lines:
+            events = [line for line in lines if line]
+            error = json.loads(events[-2].removeprefix("data: "))["error"]
+            assert error["message"] == "the server is about to end"
     assert process.wait(60) == 0
 
 

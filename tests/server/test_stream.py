@@ -9,7 +9,7 @@ from powercut.server import answer
 from powercut.server.app import Bounds, create_app
 from powercut.server.offer import Offer
 from powercut.server.safe_text import SafeText
-from tests.server.serving import NAME, SETTINGS, HalfEngine, LettersEngine, eventually, open_request, serving, web
+from tests.server.serving import NAME, SETTINGS, HalfEngine, LettersEngine, serving, web
 
 CHAT = {"messages": [{"role": "user", "content": "abc"}], "seed": 5, "stream": True}
 
@@ -105,24 +105,53 @@ def test_a_chain_that_moves_without_a_word_has_comments_too(served, monkeypatch)
     assert lines[-2] == "data: [DONE]"
 
 
-def test_what_is_drawn_while_a_slow_client_is_told_of_others_is_told_too():
-    engine, told = LettersEngine(), []
-    app = create_app(Offer(NAME, engine, "entropy-cut", SETTINGS), Bounds())
-    body = [{"type": "http.request", "body": json.dumps({**CHAT, "n": 8}).encode(), "more_body": False}]
+def call(app, body, send):
+    """Ask the application itself; ``send`` takes the messages of its answer."""
+    first = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
 
     async def receive():
-        return body.pop() if body else await asyncio.Event().wait()
+        return first.pop() if first else await asyncio.Event().wait()
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": []}
+    scope["headers"] = [(b"content-type", b"application/json")]
+    return app(scope, receive, send)
+
+
+def test_what_is_drawn_while_a_slow_client_is_told_of_others_is_told_too():
+    app, told = create_app(Offer(NAME, LettersEngine(), "entropy-cut", SETTINGS), Bounds()), []
 
     async def send(message):
         told.extend(filter(None, message.get("body", b"").decode().split("\n\n")))
         while len(told) > 8 and app.state.turns.running:  # after the opening of each
             await asyncio.sleep(0)
 
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": []}
-    scope["headers"] = [(b"content-type", b"application/json")]
-    asyncio.run(app(scope, receive, send))
+    asyncio.run(call(app, {**CHAT, "n": 8}, send))
     events = [event.removeprefix("data: ") for event in told]
     assert all(deltas(events, index)[-1]["finish_reason"] for index in range(8))
+
+
+def test_slow_readers_do_not_hold_the_engine():
+    """Chains of one who takes nothing at all are drawn all the same, and so are those of others."""
+    app, told = create_app(Offer(NAME, LettersEngine(), "entropy-cut", SETTINGS), Bounds()), []
+
+    async def never(message):
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def always(message):
+        told.append(message)
+
+    async def both():
+        held = asyncio.create_task(call(app, {**CHAT, "n": 64}, never))
+        await call(app, CHAT, always)
+        while app.state.turns.running or app.state.turns.waiting:
+            await asyncio.sleep(0)
+        assert not held.done()
+        held.cancel()
+        await asyncio.gather(held, return_exceptions=True)
+
+    asyncio.run(both())
+    assert b"[DONE]" in told[-2]["body"]
 
 
 def test_error_object_in_mid_stream(served):
@@ -179,13 +208,6 @@ def test_completions_stream(served, ask):
         assert parts[-1]["finish_reason"] == whole["choices"][index]["finish_reason"]
     assert chunks[-1]["usage"] == whole["usage"]
     assert events[-1] == "[DONE]"
-
-
-def test_slow_readers_do_not_hold_the_engine():
-    """One who reads nothing has his chains drawn all the same."""
-    with serving() as served, open_request(served, {**CHAT, "n": 64}) as connection:
-        connection.recv(1)
-        eventually(lambda: "powercut_chains_total 64" in web.get(f"{served.root}/metrics").text)
 
 
 def test_a_model_of_unfinished_characters():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, get_type_hints
 
 from powercut.errors import SettingError, did_you_mean
@@ -22,7 +23,7 @@ def build_sampler(name: str, settings: Mapping[str, Any], spell: Callable[[str],
         hint = did_you_mean(name, SAMPLERS)
         raise SettingError(f"there is no sampler {name!r}{hint}: the samplers are {', '.join(SAMPLERS)}")
     kind = SAMPLERS[name]
-    hints = get_type_hints(kind)
+    hints = _types_of_settings(kind)
     for setting in settings:
         if setting not in hints:
             owners = owners_of(setting)
@@ -31,6 +32,11 @@ def build_sampler(name: str, settings: Mapping[str, Any], spell: Callable[[str],
             )
             raise SettingError(f"{spell(setting)} {what}")
     return kind(**{setting: read_setting(spell(setting), value, hints[setting]) for setting, value in settings.items()})
+
+
+@cache
+def _types_of_settings(kind: type[Sampler]) -> Mapping[str, Any]:
+    return get_type_hints(kind)  # which reads them anew each time
 
 
 def owners_of(setting: str) -> list[str]:

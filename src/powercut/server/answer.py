@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from powercut.server.ongoing import Ongoing
 from powercut.server.refusals import Refusal, refusal
-from powercut.server.shape import encoded, state
+from powercut.server.shape import Json, encoded, state
 
 KEEP_ALIVE = 10.0
 """Seconds of silence after which a stream has a comment, so that nothing in between hangs up."""
@@ -60,13 +60,14 @@ class Answer(Response):
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._ongoing.order.stream:
             await _stream(self._ongoing, send)
-            return
-        try:
-            await self._ongoing.complete()
-            response: Response = JsonAnswer(await self._ongoing.shape.whole(self._ongoing))
-        except Exception as error:
-            response = refused(refusal(error))
-        await response(scope, receive, send)
+        else:
+            try:
+                await self._ongoing.complete()
+                response: Response = JsonAnswer(await self._ongoing.shape.whole(self._ongoing))
+            except Exception as error:
+                response = refused(refusal(error))
+            await response(scope, receive, send)
+        self._ongoing.told = True
 
 
 async def _gone(receive: Receive) -> None:
@@ -79,29 +80,40 @@ async def _stream(ongoing: Ongoing, send: Send) -> None:
     headers = {"content-type": "text/event-stream; charset=utf-8", **_NO_BUFFER}
     start: Message = {"type": "http.response.start", "status": 200}
     await send({**start, "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()]})
+    number = 0
     async for event in _events(ongoing):
-        await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": _written(event, number), "more_body": True})
+        number += isinstance(event, dict)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _events(ongoing: Ongoing) -> AsyncIterator[bytes]:
+def _written(event: Json | str, number: int) -> bytes:
+    """An event as it is sent, or a comment. Those of /v1/responses have a type, which is their name too."""
+    if isinstance(event, str):
+        return event.encode() + b"\n\n"
+    if not isinstance(kind := event.get("type"), str):
+        return b"data: " + encoded(event) + b"\n\n"
+    return f"event: {kind}\ndata: ".encode() + encoded({**event, "sequence_number": number}) + b"\n\n"
+
+
+async def _events(ongoing: Ongoing) -> AsyncIterator[Json | str]:
     """The stream; an error in the middle of it is an event too."""
     shape = ongoing.shape
     try:
         for each in shape.opening(ongoing):
-            yield _event(each)
+            yield each
         async for event in _texts(ongoing):
             yield event
         await ongoing.complete()
         for each in shape.closing(ongoing):
-            yield _event(each)
+            yield each
     except Exception as error:
-        yield _event(shape.failing(ongoing, error))
+        yield shape.failing(ongoing, error)
     if shape.ends is not None:
-        yield b"data: " + shape.ends.encode() + b"\n\n"
+        yield f"data: {shape.ends}"
 
 
-async def _texts(ongoing: Ongoing) -> AsyncIterator[bytes]:
+async def _texts(ongoing: Ongoing) -> AsyncIterator[Json | str]:
     """Text and progress of all choices as they come, until the last has ended; a comment where that is long in coming.
 
     A chain may move for long without a word for the client.
@@ -119,7 +131,7 @@ async def _texts(ongoing: Ongoing) -> AsyncIterator[bytes]:
                 spoke = loop.time()
         tellers = [teller for teller in tellers if not teller.ended]
         if loop.time() >= spoke + KEEP_ALIVE:
-            yield b": at work\n\n"
+            yield ": at work"
             spoke = loop.time()
 
 
@@ -131,27 +143,21 @@ class _Teller:
         self._ongoing, self._index = ongoing, index
         self._sent, self._shown = "", 0
 
-    async def news(self) -> AsyncIterator[bytes]:
+    async def news(self) -> AsyncIterator[Json]:
         """The events of its progress, of its text and of its end."""
         ongoing, index, shape = self._ongoing, self._index, self._ongoing.shape
         choice = ongoing.choices[index]
         if ongoing.order.progress and choice.events > self._shown:
             self._shown = choice.events
             if (event := shape.progress(ongoing, index, state(choice))) is not None:
-                yield _event(event)
+                yield event
         self.ended, text = choice.completion is not None, choice.text
         if not text.startswith(self._sent):
             raise Refusal(500, "the text changed after it was sent: ask again without stream", kind="server_error")
         more = text[len(self._sent) :]
         if more or (self.ended and ongoing.order.logprobs):
             self._sent = text
-            yield _event(await shape.text(ongoing, index, more))
+            yield await shape.text(ongoing, index, more)
         if self.ended:
             for each in shape.end(ongoing, index):
-                yield _event(each)
-
-
-def _event(value: dict[str, Any]) -> bytes:
-    """One event; those of /v1/responses have a type, which is their name too."""
-    name = f"event: {value['type']}\n".encode() if isinstance(value.get("type"), str) else b""
-    return name + b"data: " + encoded(value) + b"\n\n"
+                yield each

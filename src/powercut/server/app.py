@@ -105,9 +105,9 @@ def _add_sampling_routes(app: FastAPI, offer: Offer, answering: Answering) -> No
         arrival = asyncio.get_running_loop().time()
         key = hashlib.sha256(request.headers.get("authorization", "").encode() + b"\0" + await request.body())
         key.update(request.url.path.encode())
-        ongoing = None
-        if request.headers.get("x-stainless-retry-count", "0") != "0":
-            ongoing = answering.join(key.digest())
+        ongoing, retries = None, request.headers.get("x-stainless-retry-count", "0")
+        if retries.isdecimal() and (count := int(retries[:9])):
+            ongoing = answering.join(key.digest(), count)
         if ongoing is None:
             answering.check_room()
             ongoing = answering.begin(cast(Order, await order(arrival)), shape(), key.digest())

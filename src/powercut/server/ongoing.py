@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 
 from powercut.engines.protocol import Engine
@@ -15,23 +15,37 @@ from powercut.server.shape import Shape
 from powercut.server.turns import Turns
 from powercut.text import Text
 
-GRACE = 0.7
-"""Seconds for which chains go on after their client has gone: OpenAI's clients try again after half a second."""
+MARGIN = 0.4
+"""Seconds for which a client that tries again may be late."""
+
+
+def patience(retries: int) -> float:
+    """Seconds for which an answer outlives a client that has come back ``retries`` times.
+
+    OpenAI's clients try again after half a second, then after twice as long each time, at most 8 seconds.
+    """
+    return min(0.5 * 2.0 ** min(retries, 4), 8.0) + MARGIN
 
 
 class Ongoing:
     """Draws the choices of ``order``, each when its turn has come.
 
-    ``choices`` are in the order in which they are answered; ``failed`` is why there will be none. It is cancelled
-    GRACE seconds after the last of those who ``read`` it has gone.
+    ``choices`` are in the order in which they are answered; ``failed`` is why there will be none. When the last of
+    those who ``read`` it has gone, and has not come again in time, it is given up if it is not done, and ``forget`` is
+    called. ``told``: whether one of them was sent all of it.
     """
 
-    def __init__(self, order: Order, shape: Shape, engine: Engine, turns: Turns, metrics: Metrics) -> None:
+    def __init__(
+        self, order: Order, shape: Shape, engine: Engine, turns: Turns, metrics: Metrics, forget: Callable[[], None]
+    ) -> None:
         self.order, self.shape = order, shape
+        self.readers = self.retries = 0
+        self.told = False
         self.failed: BaseException | None = None
         self.done = False
         self._engine, self._turns, self._metrics = engine, turns, metrics
-        self._readers = 0
+        self._forget = forget
+        self._leaving: asyncio.TimerHandle | None = None
         self._version = 0
         self._news = asyncio.Event()
         places = ((i, j) for i in range(len(order.prompts)) for j in range(order.n))
@@ -65,13 +79,15 @@ class Ongoing:
     @contextmanager
     def read(self) -> Iterator[None]:
         """Within it somebody waits for the answer."""
-        self._readers += 1
+        self.readers += 1
+        if self._leaving is not None:
+            self._leaving.cancel()
         try:
             yield
         finally:
-            self._readers -= 1
-            if not self._readers:
-                asyncio.get_running_loop().call_later(GRACE, self._leave)
+            self.readers -= 1
+            if not self.readers:
+                self._leaving = asyncio.get_running_loop().call_later(patience(self.retries), self._leave)
 
     def end(self, why: BaseException) -> None:
         """Give it up: everybody who waits is told ``why``."""
@@ -80,8 +96,8 @@ class Ongoing:
             self.task.cancel()
 
     def _leave(self) -> None:
-        if not self._readers:
-            self.end(Refusal(499, "the client has gone", kind="client_error", headers=NO_RETRY))
+        self.end(Refusal(499, "the client has gone", kind="client_error", headers=NO_RETRY))
+        self._forget()
 
     def _changed(self) -> None:
         self._version += 1
@@ -127,14 +143,20 @@ class Answering:
 
     def __init__(self, engine: Engine, turns: Turns, metrics: Metrics) -> None:
         self._engine, self._turns, self._metrics = engine, turns, metrics
-        self._ongoing: dict[bytes, Ongoing] = {}
+        self._ongoing: dict[bytes, list[Ongoing]] = {}
         self._closed: Refusal | None = None
 
-    def join(self, key: bytes) -> Ongoing | None:
-        """What is being drawn, or was just now, for a request that was the same to the last byte."""
-        found = self._ongoing.get(key)
-        if found is None or found.failed is not None:
+    def join(self, key: bytes, retries: int) -> Ongoing | None:
+        """What is being drawn, or was just now, for a request that was the same to the last byte.
+
+        Of several such requests each is joined by one client, if it can be. ``retries`` says how many times the client
+        has come back with it, this time included.
+        """
+        same = [each for each in self._ongoing.get(key, ()) if each.failed is None]
+        if not same:
             return None
+        found = min(same, key=lambda each: (each.told, each.readers))
+        found.retries = max(found.retries, retries)
         self._metrics.joined += 1
         return found
 
@@ -152,10 +174,14 @@ class Answering:
     def begin(self, order: Order, shape: Shape, key: bytes) -> Ongoing:
         """Start to draw an answer. Raises Refusal as ``check_room`` does."""
         self.check_room()
-        ongoing = Ongoing(order, shape, self._engine, self._turns, self._metrics)
-        self._ongoing[key] = ongoing
-        loop = asyncio.get_running_loop()
-        ongoing.task.add_done_callback(lambda _: loop.call_later(GRACE, self._forget, key, ongoing))
+
+        def forget() -> None:
+            self._ongoing[key].remove(ongoing)
+            if not self._ongoing[key]:
+                del self._ongoing[key]
+
+        ongoing = Ongoing(order, shape, self._engine, self._turns, self._metrics, forget)
+        self._ongoing.setdefault(key, []).append(ongoing)
         return ongoing
 
     def close(self) -> None:
@@ -166,9 +192,6 @@ class Answering:
         """Give up what is being drawn."""
         self.close()
         assert self._closed is not None
-        for ongoing in self._ongoing.values():
-            ongoing.end(self._closed)
-
-    def _forget(self, key: bytes, ongoing: Ongoing) -> None:
-        if self._ongoing.get(key) is ongoing:
-            del self._ongoing[key]
+        for same in self._ongoing.values():
+            for ongoing in same:
+                ongoing.end(self._closed)

@@ -20,7 +20,6 @@ class ResponseShape(Shape):
 
     def __init__(self) -> None:
         super().__init__()
-        self._count = 0
         self._item = self.id.replace("resp_", "msg_")
 
     async def whole(self, ongoing: Ongoing) -> Json:
@@ -30,34 +29,30 @@ class ResponseShape(Shape):
     def opening(self, ongoing: Ongoing) -> Iterable[Json]:
         """A response, a message in it and a text in that begin."""
         for kind in ("response.created", "response.in_progress"):
-            yield self._event(kind, response=self._response(ongoing))
-        yield self._event("response.output_item.added", output_index=0, item=self._message("", "in_progress"))
-        yield self._event("response.content_part.added", **self._place(), part=_part(""))
+            yield _event(kind, response=self._response(ongoing))
+        yield _event("response.output_item.added", output_index=0, item=self._message("", "in_progress"))
+        yield _event("response.content_part.added", **self._place(), part=_part(""))
 
     async def text(self, ongoing: Ongoing, index: int, text: str) -> Json:
         """More text."""
-        return self._event("response.output_text.delta", **self._place(), delta=text, logprobs=[])
+        return _event("response.output_text.delta", **self._place(), delta=text, logprobs=[])
 
     def end(self, ongoing: Ongoing, index: int) -> Iterable[Json]:
         """The text, the message and the response end."""
         text = ongoing.choices[0].text
         message = self._message(text, "completed")
-        yield self._event("response.output_text.done", **self._place(), text=text, logprobs=[])
-        yield self._event("response.content_part.done", **self._place(), part=_part(text))
-        yield self._event("response.output_item.done", output_index=0, item=message)
+        yield _event("response.output_text.done", **self._place(), text=text, logprobs=[])
+        yield _event("response.content_part.done", **self._place(), part=_part(text))
+        yield _event("response.output_item.done", output_index=0, item=message)
         response = self._response(ongoing)
-        yield self._event(f"response.{response['status']}", response=response)
+        yield _event(f"response.{response['status']}", response=response)
 
     def failing(self, ongoing: Ongoing, error: BaseException) -> Json:
         """The event of an error in the middle of the stream."""
         why = refusal(error)
         response = {**self._response(ongoing), "status": "failed"}
         response["error"] = {"code": why.code or "server_error", "message": why.message}
-        return self._event("response.failed", response=response)
-
-    def _event(self, kind: str, **fields: object) -> Json:
-        self._count += 1
-        return {"type": kind, "sequence_number": self._count - 1, **fields}
+        return _event("response.failed", response=response)
 
     def _place(self) -> Json:
         return {"item_id": self._item, "output_index": 0, "content_index": 0}
@@ -104,6 +99,10 @@ class ResponseShape(Shape):
             },
             "powercut": facts(ongoing, [choice]),
         }
+
+
+def _event(kind: str, **fields: object) -> Json:
+    return {"type": kind, **fields}
 
 
 def _part(text: str) -> Json:

@@ -7,7 +7,6 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from powercut.records import measures
@@ -96,7 +95,7 @@ def facts(ongoing: Ongoing, choices: Sequence[Choice]) -> Json:
         strict(
             {
                 "sampler": order.sampler_name,
-                "settings": asdict(order.sampler),
+                "settings": order.sampler,
                 "seed": order.seed,
                 "unused": order.unused,
                 "notes": order.notes,
