@@ -76,6 +76,13 @@ def test_nested_rhat_of_chains_that_remember_their_start_is_large():
     assert nested_rhat(x) > 2
 
 
+def test_nested_rhat_of_single_chains_is_that_of_their_means_and_variances():
+    x = np.random.default_rng(3).normal(size=(6, 1, 40))
+    between, within = x.mean(2).var(ddof=1), x.var(2, ddof=1).mean()
+    assert nested_rhat(x) == pytest.approx(math.sqrt(1 + between / within))
+    assert nested_rhat(x + 3 * np.arange(6)[:, None, None]) > 3
+
+
 @pytest.mark.parametrize("start", [[0.0, 0.0], [0.0, 1.0], [-31.7, -31.7]])
 def test_what_does_not_move_has_not_converged(start):
     x = np.broadcast_to(np.array(start)[:, None, None], (2, 10, 20))
@@ -96,7 +103,7 @@ def test_autocorrelation_of_an_autoregression():
     np.testing.assert_allclose(found[:5], 0.8 ** np.arange(5), atol=0.03)
 
 
-@pytest.mark.parametrize("shape", [(2, 2), (1, 2, 3), (2, 1, 3)])
+@pytest.mark.parametrize("shape", [(2, 2), (1, 2, 3), (2, 1, 1), (2, 0, 3)])
 def test_nested_rhat_needs_several_chains_of_several_starts(shape):
     with pytest.raises(ValueError, match="nested R-hat needs"):
         nested_rhat(np.zeros(shape))

@@ -14,7 +14,7 @@ LAYERS = [
     {"trace", "errors"},
     {"prompt"},
     {"text"},
-    {"cuts", "diagnostics", "resampling", "target"},
+    {"cuts", "diagnostics", "resampling", "stage_log", "target"},
     {"strict_json", "versions"},
     {"durable", "locking", "records"},
     {"models"},

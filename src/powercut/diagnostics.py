@@ -75,15 +75,17 @@ def nested_rhat(chains: ArrayLike) -> float:
 
     sqrt(1 + B / W): B is the variance between the superchains' means, W the mean within them, between chains and along
     them (Margossian et al. 2024, arXiv 2110.13017). Unlike plain R-hat it can be near 1 for many short chains. Infinite
-    where nothing varies within superchains. Raises ValueError for fewer than two superchains, or two chains in each.
+    where nothing varies within superchains. With one chain in each it is R-hat itself, without n/(n-1) and such, which
+    needs long chains. Raises ValueError for fewer than two superchains, or one chain of one draw in each.
     """
     x = np.asarray(chains, dtype=np.float64)
-    if x.ndim != 3 or x.shape[0] < 2 or x.shape[1] < 2 or not x.shape[2]:
-        raise ValueError("nested R-hat needs [superchains, chains, draws], at least two of the first two")
+    if x.ndim != 3 or x.shape[0] < 2 or not x.shape[2] or x.shape[1] * x.shape[2] < 2 or not x.shape[1]:
+        raise ValueError("nested R-hat needs [superchains, chains, draws], two of the first and of one of the others")
     means = x.mean(2)
     between = float(means.mean(1).var(ddof=1))
+    among = means.var(1, ddof=1) if x.shape[1] > 1 else 0.0
     along = x.var(2, ddof=1).mean(1) if x.shape[2] > 1 else 0.0
-    within = float((means.var(1, ddof=1) + along).mean())
+    within = float(np.mean(among + along))
     if within <= _LEAST * max(between, float(np.square(x).max()), 1e-300):
         return math.inf
     return math.sqrt(1 + between / within)

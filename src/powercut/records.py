@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from powercut.errors import SettingError, one_line
+from powercut.stage_log import LastStage
 from powercut.strict_json import from_json
 from powercut.trace import Completion, Event, IntArray, Stats
 
@@ -44,7 +45,8 @@ class Result:
     ``id`` is the problem's, ``seed`` counts its completions 0, 1, ...; ``sampler_seed`` is the seed that gives this
     completion in ``powercut.sample``. ``correct`` is None before it is graded. With an ``error`` the completion, or its
     grade, failed. ``logp`` and ``entropy`` (next-token, mean over the completion) are in nats, ``tokens`` is the
-    completion's length, the other measures are those of Stats.
+    completion's length, the other measures are those of Stats. ``chain`` is there for
+    samplers whose stages have steps.
     """
 
     id: str | int
@@ -72,6 +74,7 @@ class Result:
     satisfied: bool | None = None
     sampler_seed: int | None = None
     text: str | None = None
+    chain: LastStage | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +203,7 @@ def read_results(
     """Every result of a file with its line; ``bad`` is called with what is none, and may raise.
 
     A file that is not there has none. With ``graded`` a line without ``correct`` is bad; without ``texts`` the
-    completions' texts are dropped. Raises OSError.
+    completions' texts and chains are dropped. Raises OSError.
     """
     try:
         stream = open_file(file)
@@ -213,7 +216,7 @@ def read_results(
             try:
                 found = json.loads(line)
                 if not texts and isinstance(found, dict):
-                    found.pop("text", None)
+                    found = {name: value for name, value in found.items() if name not in ("text", "chain")}
                 result = as_result(found)
                 if graded and "correct" not in found:
                     raise ValueError("it has no correct")

@@ -13,6 +13,7 @@ import pytest
 from powercut.cli import main
 from powercut.study.tree.cases import Case
 from tests.report.test_output import Page
+from tests.study.test_recorded import SETTINGS, result, walks, write_run
 
 TREE = ["study", "tree", "--target", "root-pivot", "--tokens", "64", "--tokens", "256"]
 LIMIT = 2_000_000
@@ -177,6 +178,10 @@ def test_without_the_libraries_a_line_says_what_to_install(out, capsys, monkeypa
         (["mixing", "a", "--blocks", "2"], "--blocks has no place here: the chains have one stage, leave it out"),
         (["mixing", "a", "--lag", "20", "--most", "20"], "--most must be above --lag, 20: nothing could meet (got 20)"),
         (["mixing", "a", "--tries", "2"], "chains are coupled with one try, rule exact, a finite alpha and no require"),
+        (["mixing", "runs/none"], "there is no folder runs/none: give the one that powercut eval wrote, or a prompt"),
+        (["mixing", ".", "--starts", "3"], "--starts has no place beside a run, whose chains are as they are"),
+        (["mixing", ".", "--alpha", "3"], "--alpha has no place beside a run, whose chains are as they are"),
+        (["mixing", "src"], "is not a run: it has no run.json; give the folder that powercut eval wrote"),
         (["mixing", "a", "--answer", "["], "--answer is no regular expression: "),
         (["decisions", "a", "--redraws", "3"], "--redraws must be"),
         (["decisions", "a", "--temperature", "0"], "temperature must be"),
@@ -326,3 +331,19 @@ def test_a_failing_engine_is_one_line_and_what_is_measured_stays(engine, out, tm
     words = ["study", "decisions", "--file", str(tmp_path / "prompts.txt"), "--raw", "--cuts", "2", "--redraws", "4"]
     assert main([*words, "--max-new-tokens", "4", "--top-k", "9", "--out", str(out), "-q"]) == 2
     assert capsys.readouterr().err == "error: the model returned NaN: try dtype float32\n"
+
+
+def test_mixing_of_a_run(out, tmp_path, capsys):
+    own = [result(problem, i, logp) for problem in "xy" for i, logp in enumerate(walks(seed=ord(problem)))]
+    run = write_run(tmp_path / "run", {"a": (SETTINGS, own)})
+    words = ["study", "mixing", str(run), "--out", str(out)]
+    assert main(words) == 0
+    shown, said = capsys.readouterr()
+    assert shown.splitlines()[1].split("\t")[:3] == ["gsm8k, tiny, entropy-cut", "6", "0.0"]
+    assert said.startswith("\nNo step changed the text of 0 of 6 chains.")
+    assert "Autocorrelation of log p along the last stage" in check_page(out)
+    assert main(words) == 0
+    assert capsys.readouterr().out == shown
+    write_run(run, {"a": (SETTINGS, [*own, result("z", 0, walks()[0])])})
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines()[1].split("\t")[1] == "7"

@@ -30,6 +30,7 @@ from powercut.records import measures
 from powercut.run import asample
 from powercut.samplers import Sampler
 from powercut.samplers.named import split_options
+from powercut.stage_log import LastStage, StageLog
 from powercut.strict_json import strict
 from powercut.text import encode_prompt
 from powercut.trace import Completion
@@ -122,8 +123,13 @@ class PowercutAPI(ModelAPI):
             self._text, self._prompt(input), chat=self._chat, template_args=self._template_args
         )
         seed = self._seeds.next(prompt, self._seed if config.seed is None else config.seed)
-        [completion] = await asample(self._engine, sampler, [prompt], seed=seed)
-        return self._output(completion, sampler, seed, len(prompt))
+        log = StageLog()
+        [completion] = await asample(
+            *(self._engine, sampler, [prompt]),
+            seed=seed,
+            observe=lambda i, j, event: log.add(event.stage, event.step, event.trace),
+        )
+        return self._output(completion, sampler, seed, len(prompt), log.last(sampler))
 
     def _prompt(self, messages: Sequence[ChatMessage]) -> str | list[Message]:
         read = read_messages({"role": message.role, "content": _content(message)} for message in messages)
@@ -131,9 +137,13 @@ class PowercutAPI(ModelAPI):
             return "\n\n".join(message["content"] for message in read)
         return read
 
-    def _output(self, completion: Completion, sampler: Sampler, seed: int, read: int) -> ModelOutput:
+    def _output(
+        self, completion: Completion, sampler: Sampler, seed: int, read: int, chain: LastStage | None
+    ) -> ModelOutput:
         kept = len(completion.tokens)
         drawn_with = {"sampler": self._sampler_for.name, "settings": asdict(sampler), "seed": seed}
+        if chain is not None:
+            drawn_with["chain"] = asdict(chain)
         if self._template_args is not None:
             drawn_with["template_args"] = self._template_args
         stop_reason: StopReason = "stop" if completion.finished else "max_tokens"

@@ -84,6 +84,15 @@ def test_each_completion_has_a_row_that_powercut_sample_gives_again(tmp_path):
     assert len(run.seen) == 12
 
 
+def test_the_last_stage_of_a_chain_is_kept_and_other_samplers_have_none(tmp_path):
+    chains, plain = run(tmp_path, cell(), cell(sampler="standard"))
+    for row in chains.values():
+        stage = row["chain"]
+        assert (len(stage["logp"]), len(stage["accepted"])) == (3, 2)
+        assert (stage["logp"][-1], stage["length"][-1]) == (pytest.approx(row["logp"]), row["tokens"])
+    assert {row["chain"] for row in plain.values()} == {None}
+
+
 def test_results_do_not_depend_on_what_else_is_run(tmp_path):
     one, other = cell(), cell(sampler="standard", max_new_tokens=6)
     [alone], [first, second] = run(tmp_path / "1", one), run(tmp_path / "2", one, other, concurrency=1)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +19,8 @@ from powercut.cli.options import (
     ChatFlag,
     ModelFlag,
     TemplateArgFlag,
+    flag,
+    given,
     sampler_from_flags,
     split_flags,
     template_args,
@@ -33,16 +37,32 @@ from powercut.text import encode_prompt
 if TYPE_CHECKING:
     from powercut.study.findings import Findings, Record
 
+_DEFAULTS = {"starts": 16, "chains": 4, "steps": 40, "lag": 20, "most": 200}
+_LEAST = {"starts": 2, "chains": 2, "steps": 4, "lag": 1, "most": 1}
+
 
 @with_engine_and_setting_flags
 def mixing(
-    prompt: Annotated[str, typer.Argument(help="What the chains complete.", show_default=False)],
-    sampler: Annotated[str, typer.Option(help="entropy-cut or uniform-cut.")] = DEFAULT_SAMPLER,
-    starts: Annotated[int, typer.Option(help="Independent starts, each with a coupled pair.")] = 16,
-    chains: Annotated[int, typer.Option(help="Chains from each start, for R-hat.")] = 4,
+    prompt: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROMPT|RUN_DIR",
+            help="What the chains complete; or a folder of powercut eval, whose chains are looked at as they are.",
+            show_default=False,
+        ),
+    ],
+    sampler: Annotated[
+        str | None, typer.Option(help=f"entropy-cut or uniform-cut. Default: {DEFAULT_SAMPLER}.")
+    ] = None,
+    starts: Annotated[
+        int | None, typer.Option(help="Independent starts, each with a coupled pair. Default: 16.")
+    ] = None,
+    chains: Annotated[int | None, typer.Option(help="Chains from each start, for R-hat. Default: 4.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of each of these. Default: 40.")] = None,
-    lag: Annotated[int, typer.Option(help="Steps by which one of a pair is ahead.")] = 20,
-    most: Annotated[int, typer.Option(help="Steps after which a pair that has not met is given up.")] = 200,
+    lag: Annotated[int | None, typer.Option(help="Steps by which one of a pair is ahead. Default: 20.")] = None,
+    most: Annotated[
+        int | None, typer.Option(help="Steps after which a pair that has not met is given up. Default: 200.")
+    ] = None,
     answer: Annotated[
         str | None,
         typer.Option(
@@ -63,22 +83,30 @@ def mixing(
     One stage of Metropolis-Hastings steps at the full length, from a completion at the proposal's temperature. Pairs of
     chains that share their random numbers give bounds on the distance to the target; several chains from each start
     give nested R-hat and effective sample sizes of log p, length and answer. Whether any step changed the text is said
-    first.
+    first. Of the chains of a run it is said too, and what their last stages are worth.
 
     For example:
 
         powercut study mixing "What is 7 * 8 + 2?" --max-new-tokens 32 --answer "\d+"
+
+        powercut study mixing runs/first
     """
-    for name, value, least in (
-        ("--starts", starts, 2),
-        ("--chains", chains, 2),
-        ("--lag", lag, 1),
-        ("--most", most, 1),
-    ):
-        check_number(name, value, least, 100_000, whole=True)
     check_number("--seed", seed, 0, LARGEST_SEED, whole=True)
-    if most <= lag:
-        raise SettingError(f"--most must be above --lag, {lag}: nothing could meet (got {most})")
+    counts = {"starts": starts, "chains": chains, "steps": steps, "lag": lag, "most": most}
+    if _is_path(prompt):
+        others = given(
+            **counts, **flags, sampler=sampler, answer=answer, chat=chat, model=model, template_arg=template_arg
+        )
+        if others:
+            raise SettingError(f"{flag(next(iter(others)))} has no place beside a run, whose chains are as they are")
+        recorded(Path(prompt), seed, out, quiet)
+        return
+    plan_of = {name: _DEFAULTS[name] if value is None else value for name, value in counts.items()}
+    for name, value in plan_of.items():
+        check_number(flag(name), value, _LEAST[name], 100_000, whole=True)
+    if plan_of["most"] <= plan_of["lag"]:
+        raise SettingError(f"--most must be above --lag, {plan_of['lag']}: nothing could meet (got {plan_of['most']})")
+    sampler = sampler or DEFAULT_SAMPLER
     if sampler not in ("entropy-cut", "uniform-cut"):
         raise SettingError(f"--sampler must be entropy-cut or uniform-cut (got {quoted(sampler)})")
     engine_options, settings = split_flags(flags)
@@ -92,21 +120,19 @@ def mixing(
             "chains are coupled with one try, rule exact, a finite alpha and no require: leave these out"
         )
     extract = None if answer is None else extractor(answer)
-    length = 40 if steps is None else steps
-    check_number("--steps", length, 4, 100_000, whole=True)
     args = check_template_args(template_args(template_arg), chat)
     checked = check_prompt(prompt)
     with study_libraries():
         from powercut.study.mixing.measure import Plan, measure_starts
         from powercut.study.mixing.report import findings
 
-    plan = Plan(starts, chains, length, lag, most, seed)
+    plan = Plan(**plan_of, seed=seed)
 
     def measure(missing: Sequence[str], keep: KeepRecord) -> None:
         import numpy as np
 
         console = Console(stderr=True, quiet=quiet, highlight=False)
-        engine = load_engine(console, model, engine_options, starts * (1 + chains), built.top_k)
+        engine = load_engine(console, model, engine_options, plan.starts * (1 + plan.chains), built.top_k)
 
         async def all_of_it() -> None:
             tokens = np.array(await encode_prompt(engine.text, checked, chat=chat, template_args=args))
@@ -128,3 +154,30 @@ def mixing(
     run_study(
         "mixing", told | asdict(plan) | {"settings": asdict(built)}, plan.keys, measure, found, out=out, quiet=quiet
     )
+
+
+def recorded(path: Path, seed: int, out: Path | None, quiet: bool) -> None:
+    """The study of the chains of a run."""
+    with study_libraries():
+        from powercut.study.mixing.recorded import digest, measure_recorded, read_recorded
+        from powercut.study.mixing.recorded_report import findings
+
+    found = {f"{label} {digest(chains)}": (label, chains) for label, chains in read_recorded(path).items()}
+
+    def measure(missing: Sequence[str], keep: KeepRecord) -> None:
+        for key in missing:
+            keep(key, measure_recorded(*found[key]))
+
+    settings = {"run": str(path), "seed": seed}
+    run_study("mixing", settings, list(found), measure, lambda r: findings(r, str(path)), out=out, quiet=quiet)
+
+
+def _is_path(prompt: str) -> bool:
+    """Whether a run is meant. Raises SettingError for what can only be the name of one, and is not there."""
+    try:
+        there = Path(prompt).exists()
+    except (OSError, ValueError):  # a prompt that no file can be called
+        return False
+    if not there and re.fullmatch(r"\S*/\S*", prompt):
+        raise SettingError(f"there is no folder {prompt}: give the one that powercut eval wrote, or a prompt of words")
+    return there

@@ -100,8 +100,9 @@ class RunFolder:
 
 
 class CellFolder:
-    """One cell's files. ``done`` are the graded completions without their texts, ``sampled`` those yet to be graded.
+    """One cell's files. ``done`` are the graded completions, ``sampled`` those yet to be graded.
 
+    Of what is done neither texts nor chains are held.
     What is given to be written is written, even if the one who waits for it is cancelled; ``writers`` are threads.
     """
 
@@ -177,4 +178,4 @@ def _refuse(bad: BadLine) -> NoReturn:
 
 
 def _without_text(result: Result) -> Result:
-    return replace(result, text=None)
+    return replace(result, text=None, chain=None)
