@@ -17,9 +17,7 @@ class Cache(Protocol):
     """
 
     whole_contexts: bool
-    """Whether a context must be fed in one piece."""
-    shares: bool
-    """Whether a slot can have what others hold of a context."""
+    """Whether a context must be fed in one piece, and nothing of it is to be had from others."""
 
     def free(self) -> int:
         """How many slots are free."""
