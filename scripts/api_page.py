@@ -51,7 +51,7 @@ def signature(name: str) -> str:
 
 
 def _with_star(found: inspect.Signature) -> Iterator[str]:
-    before = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    before: object = inspect.Parameter.POSITIONAL_OR_KEYWORD
     for parameter in found.parameters.values():
         if (before, parameter.kind) == (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
             yield "*"

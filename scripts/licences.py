@@ -30,11 +30,13 @@ REFUSED = re.compile(r"(?<!L)(?<!Lesser )\b(A?GPL|General Public License)\b|non-
 
 def licence(found: Distribution) -> str:
     """What a distribution says of its licence; empty if it says nothing."""
-    meta = found.metadata
-    if expression := meta.get("License-Expression"):
-        return expression
-    field = next(iter((meta.get("License") or "").strip().splitlines()), "")
-    classified = [line.split(" :: ")[-1] for line in meta.get_all("Classifier") or () if line.startswith("License ::")]
+    said: dict[str, list[str]] = {
+        name: found.metadata.get_all(name) or [] for name in ("License-Expression", "License", "Classifier")
+    }
+    if said["License-Expression"]:
+        return said["License-Expression"][0]
+    field = next(iter("".join(said["License"]).strip().splitlines()), "")
+    classified = [line.split(" :: ")[-1] for line in said["Classifier"] if line.startswith("License ::")]
     if field and field != "UNKNOWN" and (FREE.search(field) or BESIDE.search(field) or not classified):
         return field
     return ", ".join(classified) or _of_file(found)

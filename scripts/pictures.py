@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -104,8 +105,8 @@ def steps_of(
             values = [x(case) for case in some]
             steps = [float(case.measure()["mixing_time"]) for case in some]
             axes.plot(values, steps, "o-", color=LAW_HUES[law], markersize=3.5)
-            end = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
-            axes.annotate(law_name(law), (values[-1], steps[-1]), color=LAW_HUES[law], **end)
+            end: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points", "annotation_clip": False}
+            axes.annotate(law_name(law), (values[-1], steps[-1]), color=LAW_HUES[law], va="center", **end)
         log_y(axes)
         log_x(axes, values)
         axes.set_xlabel(label)
