@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy import stats
 
-from powercut.cuts import CutLaw, EntropyJump, Uniform
+from powercut.cuts import CutLaw, EntropyJump, Uniform, pick_cut
 from tests.strategies import ENTROPIES, entropies
 
 BETAS = st.one_of(st.sampled_from([0.0, 0.5, 1.0, 4.0]), st.floats(0, 20))
@@ -114,3 +115,18 @@ def test_a_single_position_is_certain():
     for law in (CutLaw(Uniform()), CutLaw(EntropyJump(4.0)), CutLaw(EntropyJump(4.0), 0.3)):
         assert law.probs(np.array([0.7])).tolist() == [1.0]
         assert law.probs(np.array([0.0])).tolist() == [1.0]
+
+
+def test_a_cut_is_drawn_by_its_law_and_moves_only_to_what_is_new():
+    """Chi-square at a false alarm of 1e-6; a law's first positions, scaled, draw the same cut or the whole another."""
+    law = np.array([0.1, 0.0, 0.4, -0.0, 0.3, 0.2])
+    children = np.random.default_rng(5).spawn(4000)
+    again = np.random.default_rng(5).spawn(4000)
+    whole = np.array([pick_cut(law, rng) for rng in children])
+    part = np.array([pick_cut(law[:5] / law[:5].sum(), rng) for rng in again])
+    counts = np.bincount(whole, minlength=6)
+    assert counts[[1, 3]].sum() == 0
+    possible = law > 0
+    assert stats.chisquare(counts[possible], 4000 * law[possible]).pvalue > 1e-6
+    assert (whole[whole != part] == 5).all()
+    assert [rng.random() for rng in children[:3]] == [rng.random() for rng in again[:3]]

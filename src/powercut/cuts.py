@@ -80,6 +80,17 @@ class CutLaw:
         return math.log(prob) if prob > 0 else -math.inf
 
 
+def pick_cut(probs: FloatArray, rng: np.random.Generator) -> int:
+    """A cut, by probabilities ``[n]``: the first of n clocks to ring, clock c at the rate probs[c].
+
+    While a text grows the cut that is drawn for it, with the same ``rng``, changes only to a new position, and that
+    seldom: so it can be guessed before the text is whole. Nothing that is drawn from ``rng`` afterwards depends on n.
+    """
+    [clocks] = rng.spawn(1)
+    with np.errstate(divide="ignore"):  # what cannot be a cut never rings; + 0.0 since -0.0 is no rate
+        return int((clocks.standard_exponential(len(probs)) / (probs + 0.0)).argmin())
+
+
 class CutSums:
     """What a cut law's normaliser is known by while a completion x grows: sums over its positions.
 

@@ -5,6 +5,9 @@ import torch
 
 import powercut as pc
 from powercut.engines.transformers import TransformersEngine
+from powercut.samplers.draw import Draw
+from powercut.samplers.guess import Guess
+from powercut.samplers.look_ahead import LookAhead
 from powercut.study.exact import EOS
 from tests.checks import random_table
 from tests.tiny import tiny_model
@@ -90,6 +93,53 @@ def test_the_next_extension_is_drawn_ahead():
     sampler = pc.UniformCut(alpha=6, steps=1, blocks=8, max_new_tokens=24, top_k=5, look_ahead=2, skip_repeats=False)
     pc.sample(engine, sampler, [(1,)], n=8, seed=1, concurrency=1)
     assert most == 2  # with one step a stage, what else could be
+
+
+def passes(monkeypatch, look_ahead, **changed):
+    """Forward passes for the same chain, and how many requests were taken that had been decoded ahead."""
+    engine, count, took = transformer(), 0, []
+    advance, take = engine._cache.advance, Guess.take
+
+    def counted(*args):
+        nonlocal count
+        count += 1
+        return advance(*args)
+
+    def taken(self, keep_going):
+        took.append(len(self._pieces))
+        return take(self, keep_going)
+
+    engine._cache.advance = counted
+    with monkeypatch.context() as patch:
+        patch.setattr(Guess, "take", taken)
+        for name, value in changed.items():
+            patch.setattr(LookAhead, name, value)
+        [c], _ = chains(engine, 1, look_ahead=look_ahead)
+    return count, took, c
+
+
+def test_what_comes_after_an_acceptance_is_decoded_before_it_is_known(monkeypatch):
+    alone, _, want = passes(monkeypatch, 1)
+    ahead, took, got = passes(monkeypatch, 8)
+    rejections, _, same = passes(monkeypatch, 8, _guess=lambda self, head: None)
+    assert got.tokens.tolist() == want.tokens.tolist() == same.tokens.tolist()
+    assert sum(pieces > 0 for pieces in took) >= 10
+    assert ahead < rejections < alone
+
+
+def test_a_guess_is_taken_back_when_the_text_cuts_elsewhere(monkeypatch):
+    """As wrong as can be: each guess is made for another seed. The chain is the same, what was guessed is wasted."""
+    guess = Draw.guess
+
+    def wrong(self, kept, horizon, seed, **others):
+        return guess(self, kept, horizon, seed + 1, **others)
+
+    [want], _ = chains(table(), 1)
+    monkeypatch.setattr(Draw, "guess", wrong)
+    engine = table()
+    [got], _ = chains(engine, 1, look_ahead=6)
+    assert got.trace == want.trace
+    assert engine.usage.decoded > want.stats.tokens_decoded
 
 
 @pytest.mark.parametrize("look_ahead", [4, "auto"])

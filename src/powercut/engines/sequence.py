@@ -139,10 +139,13 @@ class Sequence:
         self.count += len(tokens)
         self._tokens[start : self.count] = tokens
         self._laws[:, start : self.count] = laws
-        if len(tokens) and self.request.rows:
-            self._rows.append(None if rows is None else rows.between(0, len(tokens)))
-        if len(tokens) and self.wanted and self._keep_going is not None:
-            self.wanted = bool(self._keep_going(self._part(start)))
+        if not len(tokens):
+            return
+        rows = None if rows is None or not self.request.rows else rows.between(0, len(tokens))
+        if self.request.rows:
+            self._rows.append(rows)
+        if self.wanted and self._keep_going is not None:
+            self.wanted = bool(self._keep_going(self._part(start, rows)))
 
     def nothing_left(self) -> EngineError:
         """The error of a law that has stops alone where none may come."""

@@ -18,9 +18,11 @@ import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump, Uniform, Weights
 from powercut.errors import SettingError
-from powercut.samplers.draw import Decoding, Draw
+from powercut.samplers.decoding import Decoding
+from powercut.samplers.draw import Draw
 from powercut.samplers.kernel import Count, Kernel
-from powercut.samplers.look_ahead import LookAhead, Moves
+from powercut.samplers.look_ahead import LookAhead
+from powercut.samplers.moves import Moves
 from powercut.samplers.sampler import Restricted, Sharpened, Targeted
 from powercut.samplers.settings import check_number, check_word, setting
 from powercut.samplers.until import Until

@@ -6,15 +6,18 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from powercut.engines.protocol import Chain, Engine, KeepGoing, Request
 from powercut.errors import SettingError, one_line
-from powercut.text import completion_text, special_tokens
+from powercut.samplers.decoding import Decoding
+from powercut.samplers.guess import Guess, Key, key_of
+from powercut.samplers.worth import Worth
+from powercut.text import completion_text
 from powercut.trace import Completion, Event, IntArray, Stats, Step, Trace
 
 Observer = Callable[[Event], None]
@@ -25,57 +28,6 @@ REDRAWS = 16
 T = TypeVar("T")
 
 log = logging.getLogger("powercut")
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How a sampler has tokens drawn, and what it requires of a finished text, as plain data.
-
-    ``legs`` says where each part of a completion ends, in tokens, and the temperature at which it is drawn; the last
-    one ends with the longest completion. ``rows`` asks for the whole law at each position, where the engine has it.
-    """
-
-    legs: tuple[tuple[int, float], ...]
-    top_k: int | None
-    stop: tuple[str | int, ...]
-    min_new_tokens: int = 0
-    require: str | Callable[[str], bool] | None = None
-    rows: bool = False
-
-    def parts(self, start: int, horizon: int) -> Iterator[tuple[int, float]]:
-        """Where each part of a decode from ``start`` tokens to ``horizon`` ends, and its temperature."""
-        ending: tuple[int, float] | None = None
-        for end, temperature in self.legs:
-            if end > start:
-                if ending is not None and ending[1] != temperature:
-                    yield ending
-                ending = min(end, horizon), temperature
-                if end >= horizon:
-                    break
-        if ending is not None:
-            yield ending
-
-    def temperature_at(self, position: int) -> float:
-        """The temperature at which the token at a position of the completion is drawn."""
-        return next(temperature for end, temperature in self.legs if end > position)
-
-    def on(self, engine: Engine) -> Decoding:
-        """The same with the ids of those stops that are special tokens of the engine's model.
-
-        Raises SettingError if something is required of texts, and the model has none.
-        """
-        if self.require is not None and engine.text is None:
-            raise SettingError("require looks into texts, and this model has no tokenizer: leave it out")
-        special = special_tokens(engine.text)
-        stop = tuple(special.get(stop, stop) if isinstance(stop, str) else stop for stop in self.stop)
-        return replace(self, stop=stop)
-
-    def longest(self, prompt: IntArray) -> Iterator[Request]:
-        """The longest request for ``prompt`` at each temperature: what an engine must be able to serve."""
-        for temperature in dict.fromkeys(temperature for _, temperature in self.legs):
-            yield Request(
-                *(prompt, self.legs[-1][0], temperature, self.top_k, self.stop), min_new_tokens=self.min_new_tokens
-            )
 
 
 class Draw:
@@ -99,6 +51,7 @@ class Draw:
         self.engine = engine
         self.steps: list[Step] = []
         self.nulls = 0  # null steps that were passed over
+        self.worth = Worth(self.steps)
         self._prompt, self._decoding, self._observe, self._place = prompt, decoding.on(engine), observe, place
         self._start = time.perf_counter()
         self._decoded = self._prefilled = 0
@@ -106,6 +59,7 @@ class Draw:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._awaited: dict[asyncio.Task[Any], _Wait] = {}
         self._chain = Chain()
+        self._guesses: dict[Key, Guess] = {}
 
     async def __aenter__(self) -> Draw:
         return self
@@ -121,9 +75,21 @@ class Draw:
         return self._decoding.temperature_at(position)
 
     @property
-    def idle(self) -> int:
-        """How many more requests the engine could decode at once, beside those that this chain is about to make."""
-        return self.engine.idle - max(0, self._chain.due - 1)  # one turn is the asker's own
+    def redraws(self) -> bool:
+        """Whether an extension may have to be drawn again."""
+        return self._decoding.require is not None
+
+    def idle(self, *, waits: bool) -> int:
+        """How many more requests the engine could decode at once, beside those that this chain is about to make.
+
+        One of these is the asker's own, unless it ``waits`` for a part of the work.
+        """
+        return self.engine.idle - max(0, self._chain.due - (not waits))
+
+    @property
+    def busy(self) -> int:
+        """How many requests the engine decodes now, those of other chains included."""
+        return self.engine.concurrency - self.engine.idle
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run part of the chain's work beside the rest."""
@@ -184,43 +150,87 @@ class Draw:
         for part, (end, temperature) in enumerate(self._decoding.parts(len(kept), horizon)):
             if part:  # noise of its own
                 seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) >> 1
-            request = Request(
-                context=np.concatenate((self._prompt, trace.tokens)),
-                max_new_tokens=end - len(trace),
-                temperature=temperature,
-                top_k=self._decoding.top_k,
-                stop=self._decoding.stop,
-                min_new_tokens=self._decoding.min_new_tokens,
-                seed=seed,
-                prompt_length=len(self._prompt),
-                chain=self._chain,
-                lane=lane,
-                first=None if part else first,
-                rows=self._decoding.rows,
-            )
-            tail = await self.engine.extend(request, None if keep_going is None else ask)
-            self._decoded += len(tail) - request.known
-            self._prefilled += tail.prefilled
+            request = self._request(trace, end, temperature, seed, lane, None if part else first)
+            guess = self._guesses.get(key_of(request)) if self._guesses else None
+            if guess is not None and not guess.void:
+                tail = await guess.take(ask)
+            else:
+                tail = await self._decode(request, None if keep_going is None else ask)
             trace = trace.splice(len(trace), tail)
             if tail.finished or not going:
                 break
         return trace[len(kept) :]
+
+    def guess(self, kept: Trace, horizon: int, seed: int, *, lane: int = 0, first: Trace | None = None) -> Guess:
+        """Decode what ``extend`` may be asked for next with these arguments: if it is, it takes what came."""
+        end, temperature = next(self._decoding.parts(len(kept), horizon))
+        request = self._request(kept, end, temperature, seed, lane, first)
+        guess = Guess(request, self._chain, lambda show: self.start(self._decode(request, show)))
+        self._guesses = {key: each for key, each in self._guesses.items() if not each.void} | {guess.key: guess}
+        return guess
+
+    def _request(self, kept: Trace, end: int, temperature: float, seed: int, lane: int, first: Trace | None) -> Request:
+        return Request(
+            context=np.concatenate((self._prompt, kept.tokens)),
+            max_new_tokens=end - len(kept),
+            temperature=temperature,
+            top_k=self._decoding.top_k,
+            stop=self._decoding.stop,
+            min_new_tokens=self._decoding.min_new_tokens,
+            seed=seed,
+            prompt_length=len(self._prompt),
+            chain=self._chain,
+            lane=lane,
+            first=first,
+            rows=self._decoding.rows,
+        )
+
+    async def _decode(self, request: Request, keep_going: KeepGoing | None) -> Trace:
+        tail = await self.engine.extend(request, None if keep_going is None else self._timed(request, keep_going))
+        self._decoded += len(tail) - request.known
+        self._prefilled += tail.prefilled
+        return tail
+
+    def _timed(self, request: Request, keep_going: KeepGoing) -> KeepGoing:
+        """The same, and takes the time between two tokens."""
+        last: float | None = None
+        known = request.known
+
+        def ask(piece: Trace) -> bool:
+            nonlocal last, known
+            now = time.perf_counter()
+            if last is not None:
+                self.worth.took((now - last) / len(piece), self.busy)
+            last = None if known else now  # what comes before the first token is drawn is no time between two
+            known = 0
+            return keep_going(piece)
+
+        return ask
 
     async def grow(
         self,
         kept: Trace,
         horizon: int,
         rng: np.random.Generator,
-        is_void: Callable[[], bool] | None = None,
+        keep_going: KeepGoing | None = None,
         *,
         lane: int = 0,
     ) -> Trace:
-        """``extend``, by a seed of ``rng``; if the target has no place for what comes, again, up to REDRAWS times."""
+        """``extend``, by a seed of ``rng``; if the target has no place for what comes, again, up to REDRAWS times.
+
+        Not again once ``keep_going`` has said no.
+        """
+        wanted = True
+
+        def ask(piece: Trace) -> bool:
+            nonlocal wanted
+            wanted = keep_going is None or keep_going(piece)
+            return wanted
+
         for _ in range(REDRAWS):
             [seed] = request_seeds(rng, 1)
-            keep_going = None if is_void is None else lambda _: not is_void()
-            tail = await self.extend(kept, horizon, seed, keep_going, lane=lane)
-            if (is_void is not None and is_void()) or await self.fits(kept.splice(len(kept), tail)):
+            tail = await self.extend(kept, horizon, seed, None if keep_going is None else ask, lane=lane)
+            if not wanted or await self.fits(kept.splice(len(kept), tail)):
                 break
         return tail
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from powercut.cuts import CutLaw
+from powercut.cuts import CutLaw, pick_cut
+from powercut.engines.protocol import KeepGoing
 from powercut.errors import SettingError
 from powercut.samplers.draw import Draw, request_seeds
 from powercut.samplers.repeats import Part, differing_cuts, known_parts, null_steps
@@ -18,6 +19,27 @@ from powercut.trace import FloatArray, Step, Trace
 
 Count = Literal["steps", "differing"]
 """What is counted: every step, or only those whose proposal differs from the current text."""
+
+
+class Try(NamedTuple):
+    """A proposal before it is decoded: the part ``kept`` of the current text, and the seed of what follows.
+
+    ``first``, where it is not None, follows it in the place of the current text's token. One that ``repeats`` is the
+    current text as it stands.
+    """
+
+    kept: Trace
+    seed: int
+    first: Trace | None
+    repeats: bool
+
+
+class Plan(NamedTuple):
+    """What a step draws before anything is decoded: where it cuts, log u, and its tries."""
+
+    cut: int
+    log_u: float
+    tries: tuple[Try, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +99,34 @@ class Kernel:
         given: FloatArray = cuts / cuts.sum()
         return given
 
+    def plan(
+        self,
+        current: Trace,
+        rng: np.random.Generator,
+        temperature_at: Callable[[int], float],
+        *,
+        differs: bool = False,
+    ) -> Plan:
+        """What a step from ``current`` draws first; ``temperature_at`` gives the proposal's temperature at a position.
+
+        With ``differs``, and always where only such steps count, it is one that is not null, if the laws along
+        ``current`` are known: those before it are passed over by ``nulls``.
+        """
+        knows = self._knows(current)
+        differs = knows and (differs or self.count == "differing")
+        cut = pick_cut(self._cut_probs(current, differs), rng)
+        # log u, u from U(0, 1]. At alpha = inf a proposal must gain: A > 0 is A >= the smallest positive number.
+        log_u = -rng.standard_exponential() if math.isfinite(self.target.alpha) else math.ulp(0.0)
+        seeds = request_seeds(rng, self.tries)
+        known: list[Part] = [(current[:0], None)] * self.tries
+        if knows:
+            known = known_parts(current, cut, self.tries, temperature_at, rng, differs=differs)
+        tries = (
+            Try(current[:cut].splice(cut, shared), seed, leaving, leaving is None and len(shared) > 0)
+            for seed, (shared, leaving) in zip(seeds, known, strict=True)
+        )
+        return Plan(cut, log_u, tuple(tries))
+
     async def step(
         self,
         draw: Draw,
@@ -85,25 +135,23 @@ class Kernel:
         rng: np.random.Generator,
         *,
         differs: bool = False,
+        plan: Plan | None = None,
         stage: int = 0,
         lane: int = 0,
-        is_void: Callable[[], bool] = lambda: False,
+        keep_going: KeepGoing | None = None,
     ) -> tuple[Trace, Step]:
         """Move on from ``current`` at ``horizon``: the proposal's tail, and what became of it.
 
-        With ``differs``, and always where only such steps count, it is one that is not null, if the laws along
-        ``current`` are known: those before it are passed over by ``nulls``.
-        Decodes in lanes ``lane`` to ``lane + tries - 1``; ends early, rejected, once ``is_void`` says so.
+        By ``plan``, if it was made before, and else by one that is made now (``differs``: see there).
+        Decodes in lanes ``lane`` to ``lane + tries - 1``; ends early, rejected, once ``keep_going`` says no to a piece.
         """
-        knows = self._knows(current)
-        differs = knows and (differs or self.count == "differing")
-        cut = int(rng.choice(len(current), p=self._cut_probs(current, differs)))
-        # log u, u from U(0, 1]. At alpha = inf a proposal must gain: A > 0 is A >= the smallest positive number.
-        log_u = -rng.standard_exponential() if math.isfinite(self.target.alpha) else math.ulp(0.0)
+        if plan is None:
+            plan = self.plan(current, rng, draw.temperature_at, differs=differs)
+        cut = plan.cut
         if self.rule == "published":
             horizon = len(current)
         judge = Judge(
-            *(self.target, self.law, current, cut, horizon, log_u),
+            *(self.target, self.law, current, cut, horizon, plan.log_u),
             tries=self.tries,
             early_reject=self.early_reject,
             rule=self.rule,
@@ -111,24 +159,19 @@ class Kernel:
             differing=self.count == "differing",
         )
 
-        async def propose(which: int, seed: int, shared: Trace, leaving: Trace | None) -> tuple[Trace, int]:
+        async def propose(which: int, this: Try) -> tuple[Trace, int]:
             """The tail of a try, and how many of its tokens were not decoded for it."""
 
             def may_pass(piece: Trace) -> bool:
-                return judge.add(piece, which) is not Verdict.REJECTED and not is_void()
+                return judge.add(piece, which) is not Verdict.REJECTED and (keep_going is None or keep_going(piece))
 
-            is_current = leaving is None and len(shared) > 0
-            if (len(shared) and not may_pass(shared)) or is_current:
+            shared = this.kept[cut:]
+            if (len(shared) and not may_pass(shared)) or this.repeats:
                 return shared, len(shared)
-            kept = current[:cut].splice(cut, shared)
-            rest = await draw.extend(kept, horizon, seed, may_pass, lane=lane + which, first=leaving)
-            return shared.splice(len(shared), rest), len(shared) + (leaving is not None)
+            rest = await draw.extend(this.kept, horizon, this.seed, may_pass, lane=lane + which, first=this.first)
+            return shared.splice(len(shared), rest), len(shared) + (this.first is not None)
 
-        seeds = request_seeds(rng, self.tries)
-        known: list[Part] = [(current[:0], None)] * self.tries
-        if knows:
-            known = known_parts(current, cut, self.tries, draw.temperature_at, rng, differs=differs)
-        drawn = await draw.together(propose(i, seed, *known[i]) for i, seed in enumerate(seeds))
+        drawn = await draw.together(propose(*each) for each in enumerate(plan.tries))
         tails = [tail for tail, _ in drawn]
         decoded = sum(len(tail) - known for tail, known in drawn)
         if not judge.whole:

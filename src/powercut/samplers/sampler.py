@@ -11,7 +11,8 @@ import numpy as np
 
 from powercut.engines.protocol import Engine
 from powercut.errors import SettingError
-from powercut.samplers.draw import Decoding, Draw, Observer
+from powercut.samplers.decoding import Decoding
+from powercut.samplers.draw import Draw, Observer
 from powercut.samplers.settings import check_pattern, check_settings, check_stop, check_temperature, setting
 from powercut.target import Power
 from powercut.trace import Completion, IntArray

@@ -16,7 +16,8 @@ import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump
 from powercut.resampling import chopthin, systematic
-from powercut.samplers.draw import Decoding, Draw, request_seeds, spawn
+from powercut.samplers.decoding import Decoding
+from powercut.samplers.draw import Draw, request_seeds, spawn
 from powercut.samplers.kernel import Kernel
 from powercut.samplers.sampler import Restricted, Sharpened, Targeted
 from powercut.samplers.settings import check_word, setting

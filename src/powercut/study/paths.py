@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -107,9 +107,30 @@ class ChosenGenerator:
         """A number from U(0, 1)."""
         return _Uniform(self._choices)
 
-    def standard_exponential(self) -> _Exponential:
-        """-log u, u from U(0, 1]."""
-        return _Exponential(_Uniform(self._choices))
+    @overload
+    def standard_exponential(self) -> _Exponential: ...
+
+    @overload
+    def standard_exponential(self, size: int) -> _Clocks: ...
+
+    def standard_exponential(self, size: int | None = None) -> _Exponential | _Clocks:
+        """-log u, u from U(0, 1]; or so many clocks of the rate 1."""
+        return _Exponential(_Uniform(self._choices)) if size is None else _Clocks(self._choices)
+
+
+class _Clocks:
+    """Times at which clocks ring, of which no more is asked than which rings first once each has a rate."""
+
+    def __init__(self, choices: _Choices, rates: FloatArray | None = None) -> None:
+        self._choices, self._rates = choices, rates
+
+    def __truediv__(self, rates: FloatArray) -> _Clocks:
+        return _Clocks(self._choices, rates)
+
+    def argmin(self) -> int:
+        """The first to ring."""
+        assert self._rates is not None
+        return self._choices.choose(self._rates / self._rates.sum())
 
 
 class _Uniform:
