@@ -26,7 +26,7 @@ _SIZE, _MODEL_SIZE = 25, 100
 
 
 def anchors(
-    problems: Annotated[int, typer.Option(help="Problems, drawn at random.")] = 150,
+    problems: Annotated[int, typer.Option(help="Problems, drawn at random.")] = 100,
     steps: Annotated[int, typer.Option(help="Metropolis-Hastings steps of a chain, in all.")] = 40,
     alpha: Annotated[float, typer.Option(help="Power of the target.")] = 4.0,
     model: Annotated[
