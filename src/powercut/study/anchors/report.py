@@ -28,8 +28,8 @@ _CONTROL = (
     "which takes much of their handicap away. "
 )
 _NO_CONTROL = (
-    "The control, with forced tokens before the decision, needs the law itself: leave out --model. Beside it the "
-    "accuracies computed are those of the law, which the model has learnt but for its error. "
+    "The control, with forced tokens before the decision, needs the law itself, and is there without --model. The "
+    "accuracies that are computed are those of the law that the model was taught. "
 )
 _SCOPE = (
     "Problems are independent draws, and intervals and tests are over problems. It is no evidence about large models: "
