@@ -19,7 +19,7 @@ def probs(context):
 
 
 def logged(sampler, seed):
-    log, events = StageLog(), []
+    log, events = StageLog(sampler), []
 
     def observe(event):
         log.add(event.stage, event.step, event.trace)
@@ -27,11 +27,11 @@ def logged(sampler, seed):
 
     engine = pc.TableEngine(probs, 0)
     c = asyncio.run(sampler(engine, np.array([9]), np.random.default_rng(seed), observe))
-    return log.last(sampler), events, c
+    return log.last(), events, c
 
 
 @pytest.mark.parametrize("options", [{"refine_finished": True}, {}, {"skip_repeats": False}])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(30))
 def test_every_step_of_the_last_stage_is_there(options, seed):
     last, events, c = logged(pc.EntropyCut(beta=1, uniform_mix=0.2, **OPTIONS, **options), seed)
     assert len(last.logp) == len(last.length) == 7
@@ -52,8 +52,23 @@ def test_steps_that_differ_are_not_filled_up_with_null_ones():
     assert len(last.accepted) == len([event for event in events if event.stage == last.stage and event.step])
 
 
+def test_steps_are_as_many_as_all_that_are_counted():
+    """Null steps are passed over across stages too: of all of them each is in one stage."""
+    sampler = pc.EntropyCut(uniform_mix=0.2, refine_finished=True, **OPTIONS)
+    crossed = 0
+    for seed in range(40):
+        last, events, c = logged(sampler, seed)
+        before = [e.step for e in events if e.stage < last.stage and e.step is not None]
+        made = sum(1 + step.nulls for step in before)
+        crossed += made < sampler.steps * last.stage
+        assert c.stats.steps == sampler.steps * 3
+        assert len(last.accepted) == sampler.steps
+    assert crossed > 5
+
+
 def test_samplers_without_stages_have_none():
     assert logged(pc.Standard(max_new_tokens=12, top_k=None), 0)[0] is None
+    assert logged(pc.EntropyCut(until=2, **OPTIONS), 0)[0] is None
     assert logged(pc.SMC(particles=4, moves=1, max_new_tokens=12, top_k=None), 0)[0] is None
 
 

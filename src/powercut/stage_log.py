@@ -29,34 +29,43 @@ class LastStage:
 
 
 class StageLog:
-    """Follows a chain by its events and forgets a stage when the next begins."""
+    """Follows a chain of ``sampler`` by its events and forgets a stage when the next begins.
 
-    def __init__(self) -> None:
+    Only of a cut sampler, and without ``until``, under which nobody knows how many steps a stage has.
+    """
+
+    def __init__(self, sampler: Any) -> None:
+        cuts = hasattr(sampler, "cut_law") and sampler.until is None
+        self._each = int(sampler.steps) if cuts else None
         self._stage = -1
         self._states: list[tuple[float, int]] = []
         self._steps: list[tuple[bool, bool, int]] = []
 
     def add(self, stage: int, step: Step | None, trace: Trace) -> None:
         """Take in an event: a step (None: an extension) of a stage, and the completion after it."""
+        if self._each is None:
+            return
+        nulls = 0 if step is None else step.nulls
         if stage != self._stage:
+            if step is not None:  # what is finished is not extended, and null steps go on over the end of a stage
+                nulls -= (stage - self._stage) * self._each - len(self._steps)
             self._stage, self._steps = stage, []
-            self._states = [] if step is None else self._states[-1:]  # what is finished is not extended
+            self._states = [] if step is None else self._states[-1:]
         if step is not None:
-            self._rest(step.nulls)
+            self._rest(nulls)
             self._steps.append((step.accepted, step.changed_at is not None, step.tokens_decoded))
         self._states.append((float(trace.logp.sum()), len(trace)))
 
-    def last(self, sampler: Any) -> LastStage | None:
-        """The last stage of a chain that is over; None for one of a ``sampler`` that is no cut sampler."""
-        if not self._states or not hasattr(sampler, "cut_law"):
+    def last(self) -> LastStage | None:
+        """The last stage of a chain that is over, None if it was not followed; those null steps too that end it."""
+        if self._each is None or not self._states:
             return None
-        if sampler.count == "steps" and sampler.until is None:  # those that were passed over at the end
-            self._rest(sampler.steps - len(self._steps))
+        self._rest(self._each - len(self._steps))
         logp, length = zip(*self._states, strict=True)
         accepted, changed, decoded = zip(*self._steps, strict=True) if self._steps else ((), (), ())
         return LastStage(self._stage, logp, length, accepted, changed, decoded)
 
     def _rest(self, steps: int) -> None:
         """Take in so many null steps."""
-        self._states += self._states[-1:] * max(0, steps)
-        self._steps += [(True, False, 0)] * max(0, steps)
+        self._states += self._states[-1:] * steps
+        self._steps += [(True, False, 0)] * steps

@@ -123,13 +123,13 @@ class PowercutAPI(ModelAPI):
             self._text, self._prompt(input), chat=self._chat, template_args=self._template_args
         )
         seed = self._seeds.next(prompt, self._seed if config.seed is None else config.seed)
-        log = StageLog()
+        log = StageLog(sampler)
         [completion] = await asample(
             *(self._engine, sampler, [prompt]),
             seed=seed,
             observe=lambda i, j, event: log.add(event.stage, event.step, event.trace),
         )
-        return self._output(completion, sampler, seed, len(prompt), log.last(sampler))
+        return self._output(completion, sampler, seed, len(prompt), log.last())
 
     def _prompt(self, messages: Sequence[ChatMessage]) -> str | list[Message]:
         read = read_messages({"role": message.role, "content": _content(message)} for message in messages)
