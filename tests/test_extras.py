@@ -13,6 +13,7 @@ PROJECT = tomllib.loads((ROOT.parents[1] / "pyproject.toml").read_text())["proje
 
 FOLDERS = {
     "transformers": ("powercut.engines.transformers", "powercut.models"),
+    "llama": ("powercut.engines.llama",),
     "http": ("powercut.engines.http",),
     "vllm": ("powercut.engines.vllm",),
     "report": ("powercut.locking", "powercut.report", "powercut.study", "powercut.cli.study"),
@@ -35,10 +36,17 @@ READ_NOT_IMPORTED = {
     "vllm": "its modules are imported by names that a function is given",
 }
 
-WHERE_INSTALLED = {"transformers": {"peft"}, "http": {"transformers", "huggingface-hub"}, "core": {"jinja2"}}
+WHERE_INSTALLED = {
+    "transformers": {"peft"},
+    "llama": {"huggingface-hub"},
+    "http": {"transformers", "huggingface-hub"},
+    "core": {"jinja2"},
+}
 """What an extra's modules use where it is there, and do without elsewhere; the core's, where there are tokenizers."""
 
 OWN = "powercut"
+DISTRIBUTIONS = {"llama-cpp": "llama-cpp-python"}
+"""What is imported under another name than it is installed."""
 PATHS = {module_name(path): path for path in FILES}
 
 
@@ -74,7 +82,8 @@ def third_party(nodes):
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             names |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
     tops = {name.split(".")[0] for name in names}
-    return {top.lower().replace("_", "-") for top in tops - sys.stdlib_module_names - {OWN}}
+    plain = {top.lower().replace("_", "-") for top in tops - sys.stdlib_module_names - {OWN}}
+    return {DISTRIBUTIONS.get(name, name) for name in plain}
 
 
 def everything(path):

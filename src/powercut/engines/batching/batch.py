@@ -177,7 +177,7 @@ class Batch:
             else:
                 self._hold(member, shared)
                 self._usage.reused += member.cached
-                if not self._cache.whole_contexts:
+                if self._cache.shares:
                     # Less the last token of each: when it is fed depends on who decodes.
                     alike = ((other, common_length(other.rest.context[:-1], context[:-1])) for other in before)
                     member.after = [(other, common) for other, common in alike if common > member.cached]

@@ -17,7 +17,9 @@ class Cache(Protocol):
     """
 
     whole_contexts: bool
-    """Whether a context must be fed in one piece, and nothing of it is to be had from others."""
+    """Whether a context must be fed in one piece."""
+    shares: bool
+    """Whether a slot can have what others hold of a context."""
 
     def free(self) -> int:
         """How many slots are free."""

@@ -59,7 +59,7 @@ class Slots:
     """
 
     whole_contexts = False
-    """A context may come in pieces, and what others have of it is copied."""
+    shares = True
 
     def __init__(self, slots: int, length: int, likely_scores: Any, likely_ids: Any) -> None:
         self.length = length

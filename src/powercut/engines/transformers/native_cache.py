@@ -35,7 +35,8 @@ class NativeCaches:
     nbytes = 0
     way = "one request at a time"
     whole_contexts = True
-    """Not every model can go on with more than one token at a time; and nothing is copied from others."""
+    """Not every model can go on with more than one token at a time."""
+    shares = False
 
     def __init__(self, model: PreTrainedModel, slots: int, *, reuse: bool = True) -> None:
         self.model = model

@@ -14,7 +14,8 @@ import powercut as pc
 from powercut.study.exact import EOS, enumerate_completions
 from tests.checks import chi_square_p, count
 from tests.engines.test_contract import *  # noqa: F403
-from tests.llama.server import HIDDEN, LlamaServer, write_gguf
+from tests.llama.server import LlamaServer
+from tests.llama.tiny_gguf import HIDDEN, write_gguf
 from tests.tiny import tiny_model
 
 ALARM = 1e-6

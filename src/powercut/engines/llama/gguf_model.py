@@ -1,0 +1,131 @@
+"""A GGUF file as llama.cpp holds it: its weights, its vocabulary, and what the file says of itself."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from powercut.engines.llama.library import buffer_bytes, buffer_devices, complaint, listening, llama
+from powercut.errors import EngineError
+from powercut.models.gguf_files import parts_of
+
+_CONTROL = 1 << 3
+_GIB = 2**30
+
+
+class GgufModel:
+    """The model in ``path``, or in the parts of which that is the first.
+
+    ``gpu_layers`` is how many layers a GPU holds (None: all, if the library can use one). Raises EngineError for a file
+    that is no causal language model, is damaged, or is larger than this machine's memory.
+    """
+
+    def __init__(self, path: Path, gpu_layers: int | None = None) -> None:
+        functions = llama()
+        _check_memory(path, sum(part.stat().st_size for part in parts_of(path)))
+        options = functions.llama_model_default_params()
+        if gpu_layers is not None:
+            options.n_gpu_layers = gpu_layers
+        with listening() as said:
+            self.pointer: Any = functions.llama_model_load_from_file(str(path).encode(), options)
+        if not self.pointer:
+            raise EngineError(f"model: llama.cpp cannot load {path} ({complaint(said)}); give a language model's file")
+        try:
+            self._check_kind(path)
+        except EngineError:
+            self.close()
+            raise
+        self.weight_bytes: int = buffer_bytes(said).get("model", 0)
+        """Memory that the weights take, in bytes."""
+        self.devices = buffer_devices(said)
+        """Where the weights are: CPU, CUDA0, Metal, ..."""
+        self.vocabulary: Any = functions.llama_model_get_vocab(self.pointer)
+        self.vocab_size = int(functions.llama_vocab_n_tokens(self.vocabulary))
+        self.longest = int(functions.llama_model_n_ctx_train(self.pointer))
+        """The most tokens that the model was made for."""
+        self.window = int(functions.llama_model_n_swa(self.pointer))
+        """Tokens that the layers with a sliding window see; 0 if there are none."""
+
+    def close(self) -> None:
+        """Give back the memory; a second call does nothing."""
+        if self.pointer:
+            llama().llama_model_free(self.pointer)
+        self.pointer = None
+
+    @property
+    def about(self) -> str:
+        """Kind, number of weights in millions, and number format."""
+        functions = llama()
+        count = functions.llama_model_n_params(self.pointer) / 1e6
+        numbers = functions.llama_ftype_name(functions.llama_model_ftype(self.pointer)).decode()
+        return f"{self.said('general.architecture')}, {count:.0f}M weights, {numbers}"
+
+    def token_bytes(self, cell_bytes: int = 2) -> int:
+        """Memory of the keys and values of one token, in bytes, with ``cell_bytes`` for each number; about."""
+        functions, model = llama(), self.pointer
+        heads = max(1, functions.llama_model_n_head(model))
+        width = functions.llama_model_n_embd(model) // heads * functions.llama_model_n_head_kv(model)
+        return int(2 * cell_bytes * width * functions.llama_model_n_layer(model))
+
+    def said(self, key: str) -> str | None:
+        """What the file says under ``key``, None if nothing."""
+        text = ctypes.create_string_buffer(4096)
+        length = llama().llama_model_meta_val_str(self.pointer, key.encode(), text, len(text))
+        return None if length < 0 else text.value.decode(errors="replace")
+
+    @property
+    def chat_template(self) -> str | None:
+        """The chat template in the file, None if there is none."""
+        found = llama().llama_model_chat_template(self.pointer, None)
+        return None if found is None else found.decode(errors="replace")
+
+    def ends(self) -> Collection[int]:
+        """The tokens that end what the model says, of a text or a turn, as llama.cpp knows them by the file."""
+        functions, vocabulary = llama(), self.vocabulary
+        fill_in = {getattr(functions, f"llama_vocab_fim_{name}")(vocabulary) for name in ("pad", "rep", "sep")}
+        return {
+            token
+            for token in self.controls()
+            if functions.llama_vocab_is_eog(vocabulary, token) and token not in fill_in
+        }
+
+    def controls(self) -> list[int]:
+        """The special tokens, which are no part of the text."""
+        attributes = llama().llama_vocab_get_attr
+        return [token for token in range(self.vocab_size) if attributes(self.vocabulary, token) & _CONTROL]
+
+    def _check_kind(self, path: Path) -> None:
+        functions, model = llama(), self.pointer
+        kind, architecture = None, self.said("general.architecture")
+        if functions.llama_model_has_encoder(model):
+            kind = "an encoder-decoder" if functions.llama_model_has_decoder(model) else "an encoder"
+        elif functions.llama_model_is_diffusion(model):
+            kind = "a diffusion model"
+        elif self.said(f"{architecture}.attention.causal") == "false":
+            kind = "an encoder"
+        elif self.said(f"{architecture}.pooling_type") not in (None, "0"):
+            kind = "an embedding model"
+        elif not functions.llama_vocab_n_tokens(functions.llama_model_get_vocab(model)):
+            kind = "without a vocabulary"
+        if kind is not None:
+            raise EngineError(f"model: {path} is {kind}; use a decoder-only language model")
+
+
+def _check_memory(path: Path, size: int) -> None:
+    total = machine_memory()
+    if total is not None and size > total and not llama().llama_supports_gpu_offload():
+        raise EngineError(
+            f"model: {path} has {size / _GIB:.1f} GiB and this machine's memory {total / _GIB:.1f}: use a smaller "
+            "model, or one with fewer bits"
+        )
+
+
+def machine_memory() -> int | None:
+    """This machine's memory in bytes; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -1,0 +1,129 @@
+"""llama.cpp's tokenizer, with the calls of a Hugging Face tokenizer that ``TokenizerText`` makes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from powercut.engines.llama.chat_template import render
+from powercut.engines.llama.gguf_model import GgufModel
+from powercut.engines.llama.library import llama
+from powercut.prompt import Message
+
+_ROOM = 256
+"""Bytes for the text of a token; there are longer ones, for which it is asked again."""
+
+
+class _Special(str):
+    """What a special token is called."""
+
+    special = True
+
+
+class GgufTokenizer:
+    """The vocabulary of ``model``, which is read only and can be asked from any thread."""
+
+    def __init__(self, model: GgufModel) -> None:
+        functions = self._functions = llama()
+        self._vocabulary, self._size = model.vocabulary, model.vocab_size
+        self._pieces: dict[int, bytes] = {}
+        kind = functions.llama_vocab_type(model.vocabulary)
+        self._strips = (
+            kind == functions.LLAMA_VOCAB_TYPE_SPM and model.said("tokenizer.ggml.add_space_prefix") != "false"
+        )
+        self._controls = model.controls()
+        self.chat_template = model.chat_template
+        named = {"bos": "bos", "eos": "eos", "pad": "pad", "unk": "unknown"}
+        ids = {name: model.said(f"tokenizer.ggml.{word}_token_id") for name, word in named.items()}
+        known = {name: int(said) for name, said in ids.items() if said is not None and int(said) < self._size}
+        self.bos_token, self.eos_token, self.pad_token, self.unk_token = [
+            self.convert_ids_to_tokens(known[name]) if name in known else None for name in named
+        ]
+        self.eos_token_id = known.get("eos")
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text in which special tokens are what they are called; with those the model puts around it."""
+        data = text.encode(errors="replace")
+        room = len(data) + 8
+        while True:
+            ids = (ctypes.c_int32 * room)()
+            count = self._functions.llama_tokenize(
+                self._vocabulary, data, len(data), ids, room, add_special_tokens, True
+            )
+            if count >= 0:
+                return list(ids[:count])
+            room = -count
+
+    def decode(
+        self, ids: Sequence[int], skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = False
+    ) -> str:
+        """The text of tokens; bytes that are no characters come out as U+FFFD."""
+        data = b"".join(
+            (b"" if skip_special_tokens else self.convert_ids_to_tokens(token).encode())
+            if token in self.added_tokens_decoder
+            else self._piece(token)
+            for token in ids
+        )
+        text = data.decode(errors="replace")
+        return text[1:] if self._strips and text.startswith(" ") else text
+
+    def convert_ids_to_tokens(self, token: int) -> str:
+        """How the vocabulary writes a token."""
+        return str(self._functions.llama_vocab_get_text(self._vocabulary, token).decode(errors="replace"))
+
+    @cached_property
+    def added_tokens_decoder(self) -> dict[int, _Special]:
+        """The special tokens by their ids."""
+        return {token: _Special(self.convert_ids_to_tokens(token)) for token in self._controls}
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        """The ids of the special tokens."""
+        return list(self.added_tokens_decoder)
+
+    @property
+    def all_special_tokens(self) -> list[str]:
+        """What the special tokens are called, in the order of their ids."""
+        return list(self.added_tokens_decoder.values())
+
+    def get_chat_template(self) -> str:
+        """The chat template; empty where there is none."""
+        return self.chat_template or ""
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        tokenize: bool = True,
+        return_dict: bool = False,
+        **variables: Any,
+    ) -> str | list[int]:
+        """A conversation in the chat template, as token ids or as text; its last message is to be gone on with, or not.
+
+        Raises whatever the template raises.
+        """
+        special = {"bos_token": self.bos_token or "", "eos_token": self.eos_token or ""}
+        text = render(
+            self.get_chat_template(), messages, add_generation_prompt=add_generation_prompt, **special | variables
+        )
+        if continue_final_message:
+            last = messages[-1]["content"].strip()
+            text = text[: text.rindex(last) + len(last)]
+        return self.encode(text, add_special_tokens=False) if tokenize else text
+
+    def _piece(self, token: int) -> bytes:
+        """The bytes of a token of text."""
+        if token not in self._pieces:
+            room = _ROOM
+            while True:
+                data = ctypes.create_string_buffer(room)
+                count = self._functions.llama_token_to_piece(self._vocabulary, token, data, room, 0, False)
+                if count >= 0:
+                    break
+                room = -count
+            self._pieces[token] = data.raw[:count]
+        return self._pieces[token]

@@ -1,0 +1,85 @@
+"""llama.cpp's own functions (llama.h), as llama-cpp-python declares them by ctypes, and what the library logs."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+from powercut.errors import EngineError, one_line
+from powercut.models.libraries import INSTALL_LLAMA
+
+_DEBUG, _ERROR = 1, 4
+_BUFFER = re.compile(r"(\S+) +(\w+) buffer size = +([\d.]+) MiB")
+
+
+class Said(NamedTuple):
+    """A line that llama.cpp logged."""
+
+    error: bool
+    line: str
+
+
+_listeners: list[list[Said]] = []
+_kept: list[Any] = []
+"""The function that llama.cpp logs with: it must not be collected while the library can call it."""
+
+
+@cache
+def llama() -> Any:
+    """The functions and structures of llama.h, once the library is started.
+
+    Raises EngineError, with the command that installs it, where it is missing.
+    """
+    try:
+        functions = importlib.import_module("llama_cpp.llama_cpp")
+    except (ImportError, OSError, RuntimeError) as error:
+        raise EngineError(f"loading a GGUF file needs llama-cpp-python ({one_line(error)}): {INSTALL_LLAMA}") from error
+
+    def log(level: int, text: bytes, _: Any) -> None:
+        if level != _DEBUG and _listeners:
+            said = Said(level == _ERROR, text.decode(errors="replace").strip())
+            for listener in _listeners:
+                listener.append(said)
+
+    _kept.append(functions.llama_log_callback(log))
+    functions.llama_log_set(_kept[0], None)
+    atexit.register(functions.llama_log_set, functions.llama_log_callback(), None)  # or it would call a dead Python
+    functions.llama_backend_init()
+    return functions
+
+
+@contextmanager
+def listening() -> Iterator[list[Said]]:
+    """Collect what llama.cpp logs meanwhile, in any thread; otherwise it is silent."""
+    said: list[Said] = []
+    _listeners.append(said)
+    try:
+        yield said
+    finally:
+        _listeners[:] = [listener for listener in _listeners if listener is not said]
+
+
+def complaint(said: list[Said]) -> str:
+    """The first error of these lines, less the names of functions before it."""
+    found = next((line for error, line in said if error), "llama.cpp gives no reason")
+    return one_line(re.sub(r"^(?:[\w ]+: )+", "", found), 160)
+
+
+def buffer_bytes(said: list[Said]) -> dict[str, int]:
+    """Memory that llama.cpp took, in bytes, by what it is for: ``model``, ``KV``, ``RS``, ``compute``, ``output``."""
+    return {use: sum(size for each, _, size in _buffers(said) if each == use) for use, _, _ in _buffers(said)}
+
+
+def buffer_devices(said: list[Said]) -> list[str]:
+    """Where the memory is that llama.cpp took: CPU, CUDA0, Metal, ..."""
+    return sorted({where.partition("_")[0] for _, where, _ in _buffers(said)})
+
+
+def _buffers(said: list[Said]) -> list[tuple[str, str, int]]:
+    found = [_BUFFER.search(line) for _, line in said]
+    return [(each[2], each[1], int(float(each[3]) * 2**20)) for each in found if each]

@@ -1,0 +1,88 @@
+"""GGUF files: which names mean one, where it is, and of which parts it is made. Nothing here reads them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from powercut.errors import EngineError, did_you_mean, one_line
+
+SUFFIX = ".gguf"
+
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+
+
+def is_gguf(name: str) -> bool:
+    """Whether a model's name is that of a GGUF file, here or on a hub."""
+    return name.lower().endswith(SUFFIX)
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files of which a model is made: ``path`` alone, or all the parts of which it is the first.
+
+    Raises EngineError if it is another part, or one is missing.
+    """
+    names = _parts(path.name)
+    if len(names) == 1:
+        return [path]
+    if path.name != names[0]:
+        raise EngineError(f"model: {path} is one of {len(names)} parts: give the first, {names[0]}")
+    parts = [path.with_name(name) for name in names]
+    if missing := [part.name for part in parts if not part.is_file()]:
+        raise EngineError(f"model: {path} is one of {len(parts)} parts, and {missing[0]} is not beside it")
+    return parts
+
+
+def find_gguf(name: str) -> Path:
+    """The file called ``name``: a path, or ``REPO/FILE.gguf`` on the hub, which is fetched.
+
+    Raises EngineError if there is none.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        inside = sorted(entry.name for entry in path.glob(f"*{SUFFIX}"))
+        hint = f": give one of its files, {inside[0]}" if inside else f" without {SUFFIX} files"
+        raise EngineError(f"model: {path} is a folder{hint}")
+    if not is_gguf(name):
+        raise EngineError(f"model: there is no file {path}{_near(path)}; give a {SUFFIX} file")
+    repo, file = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
+    if not file or path.is_absolute() or name.startswith((".", "~")):
+        raise EngineError(f"model: there is no file {path}{_near(path)}")
+    return _fetch(name, path, repo, file)
+
+
+def _fetch(name: str, path: Path, repo: str, file: str) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        raise EngineError(
+            f"model: there is no file {path}{_near(path)}, and fetching it from the hub needs huggingface-hub: "
+            "pip install huggingface-hub"
+        ) from error
+    try:
+        files = [Path(hf_hub_download(repo, part)) for part in _parts(file)]
+        return files[0]
+    except Exception as error:
+        raise EngineError(
+            f"model: {name} is no file here{_near(path)}, and cannot be had from the hub ({one_line(error, 100)})"
+        ) from error
+
+
+def _parts(name: str) -> list[str]:
+    """The names of all parts of a model of which ``name`` is one, or is all."""
+    match = _PART.search(name)
+    if match is None:
+        return [name]
+    count = int(match[2])
+    return [f"{name[: match.start()]}-{i:05d}-of-{count:05d}{name[-len(SUFFIX) :]}" for i in range(1, count + 1)]
+
+
+def _near(path: Path) -> str:
+    """`` (did you mean ...?)`` where a file of nearly that name is in the same folder."""
+    try:
+        files = [str(entry) for entry in path.parent.iterdir() if is_gguf(entry.name)]
+    except OSError:
+        return ""
+    return did_you_mean(str(path), files)

@@ -1,0 +1,96 @@
+"""Files and options that the llama engine refuses: each in one line that says why."""
+
+import asyncio
+
+import gguf
+import numpy as np
+import pytest
+
+import powercut as pc
+from powercut.engines.llama import gguf_model
+from tests.llama.tiny_gguf import write_gguf
+from tests.tiny import tiny_model
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return write_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf", tiny_model("llama", vocab_size=6))
+
+
+def refusal(file, **options):
+    with pytest.raises((pc.EngineError, pc.SettingError)) as error:
+        pc.load(str(file), **{"slots": 2, "context_length": 32} | options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_is_no_whole_gguf_file(file, tmp_path):
+    data = file.read_bytes()
+    for name, content in (("empty", b""), ("text", b"hello" * 100), ("head", data[:200]), ("cut", data[:-500])):
+        broken = tmp_path / f"{name}.gguf"
+        broken.write_bytes(content)
+        assert f"llama.cpp cannot load {broken} (" in refusal(broken)
+
+
+def test_a_projector_is_no_language_model(tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "mmproj.gguf", "clip")
+    writer.add_tensor("v.patch_embd.weight", np.zeros((4, 4), dtype=np.float32))
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
+        write()
+    writer.close()
+    assert "(CLIP cannot be used as main model" in refusal(tmp_path / "mmproj.gguf")
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"llama__pooling_type": 3}, "is an embedding model; use a decoder-only language model"),
+        ({"llama__attention__causal": False}, "is an encoder; use a decoder-only language model"),
+    ],
+)
+def test_a_file_of_another_kind(tmp_path, facts, words):
+    path = write_gguf(tmp_path / "other.gguf", tiny_model("llama", vocab_size=6), **facts)
+    assert words in refusal(path)
+
+
+def test_a_model_larger_than_memory(file, monkeypatch):
+    monkeypatch.setattr(gguf_model, "machine_memory", lambda: 1000)
+    assert "this machine's memory" in refusal(file)
+
+
+def test_a_cache_larger_than_memory(file):
+    assert "lower slots or context_length" in refusal(file, slots=2**31 // 256, context_length=256)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"slots": 0}, "slots must be at least 1"),
+        ({"context_length": 1000}, "context_length must be from 2 to 256"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"device": "cuda"}, "the llama engine has no option device"),
+        ({"flash_atn_type": 1}, "did you mean flash_attn_type"),
+        ({"n_ctx": 100}, "n_ctx: give context_length and slots"),
+        ({"type_k": "int3"}, "type_k must be one of f32, f16"),
+        ({"swa_full": 1}, "swa_full must be true or false"),
+        ({"n_ubatch": -4}, "n_ubatch must be a whole number above 0"),
+        ({"rope_freq_base": "big"}, "rope_freq_base must be a number"),
+    ],
+)
+def test_options_that_cannot_be_used(file, options, words):
+    assert words in refusal(file, **options)
+
+
+def test_options_of_llama_cpp_are_passed_on(file):
+    plain, other = (pc.load(str(file), slots=1, context_length=32, **o) for o in ({}, {"rope_freq_base": 100.0}))
+    [a], [b] = (pc.sample(e, pc.Standard(max_new_tokens=8, top_k=6), [[1, 2, 4]], seed=1) for e in (plain, other))
+    assert a.logp != b.logp
+
+
+def test_a_closed_engine_says_so(file):
+    engine = pc.load(str(file), slots=1, context_length=32)
+    asyncio.run(engine.aclose())
+    asyncio.run(engine.aclose())
+    with pytest.raises(pc.EngineError, match="closed: load the model again"):
+        pc.sample(engine, pc.Standard(max_new_tokens=1, top_k=6), [[1]])
+    assert "GiB" in engine.describe()
