@@ -5,6 +5,9 @@
 Both decode the same prompts with the same model, temperature and top_k for the same number of tokens (stop tokens
 switched off), in turn, several times, in one thread; the engine also computes log-probabilities and entropies. Then:
 what cuts cost in prefill, the price of copying a prefix against computing it, and the sampler's own share of the time.
+
+Of a GGUF file: the llama engine against llama.cpp's own batched decoding and against the transformers engine, and the
+time to a first token (sections decoding, engines, first).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import copy
+import os
 import statistics
 import time
 import warnings
@@ -22,10 +26,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+import gguf_file
 import powercut as pc
 from powercut.engines.transformers import TransformersEngine
 from powercut.engines.transformers.apart import run_apart
 from powercut.engines.transformers.packed_linear import pack_linears
+from powercut.models.gguf_files import is_gguf
 from powercut.models.loading import load_model
 
 ALPHA, TOP_K = 4.0, 50
@@ -183,20 +189,36 @@ def copy_against_prefill(model, length, repeats=5):
     return table
 
 
+def of_a_gguf_file(args, console):
+    """The tables of a GGUF file."""
+    sections = {
+        "decoding": lambda: gguf_file.speeds(args.model, args.requests, args.new_tokens, args.repeats, args.threads),
+        "engines": lambda: gguf_file.against_transformers(args.model, args.requests, args.new_tokens, args.threads),
+        "first": lambda: gguf_file.first_tokens(args.model, args.threads),
+    }
+    for name, section in sections.items():
+        if name in args.sections:
+            console.print(section())
+
+
 def main():
     """Run everything and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="hub id or folder; default: the bundled SmolLM2-135M-Instruct")
+    parser.add_argument("--model", help="hub id, folder or GGUF file; default: the bundled SmolLM2-135M-Instruct")
     parser.add_argument("--dtype", help="float32, bfloat16, ...")
     parser.add_argument("--requests", type=int, nargs="+", default=[1, 8, 32, 64])
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--chains", type=int, default=32)
     parser.add_argument("--chain-tokens", type=int, default=64, help="max_new_tokens of the chains")
-    parser.add_argument("--sections", nargs="+", default=["decoding", "copying", "chains"])
+    parser.add_argument("--sections", nargs="+", default=["decoding", "copying", "chains", "engines", "first"])
     parser.add_argument("--length", type=int, default=512, help="context_length")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the llama engine")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
+    if is_gguf(args.model or ""):
+        of_a_gguf_file(args, Console())
+        return
     loaded = run_apart(load_model, args.model, dtype=args.dtype)
     console = Console()
     on_cpu = loaded.model.device.type == "cpu"

@@ -65,7 +65,7 @@ class LocalText(Text, Protocol):
 
 
 class TokenizerText:
-    """Text by a Hugging Face tokenizer in this process, which never waits."""
+    """Text by a tokenizer in this process, Hugging Face's or one with the same calls; it never waits."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer

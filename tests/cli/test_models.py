@@ -16,7 +16,7 @@ ROWS = [
 
 @pytest.fixture(autouse=True)
 def rows(monkeypatch):
-    monkeypatch.setattr(listing, "list_models", lambda: ROWS)
+    monkeypatch.setattr(listing, "list_models", lambda folder: ROWS)
 
 
 def test_a_line_each_when_piped(capsys):
@@ -46,7 +46,7 @@ def test_a_table_on_a_terminal(capsys, monkeypatch):
 
 
 def test_what_the_library_logs_is_a_note(capsys, monkeypatch):
-    def list_models():
+    def list_models(folder):
         logging.getLogger("powercut").info("converting %s", "the model")
         return []
 

@@ -27,6 +27,15 @@ def test_the_engine_for_a_name(model, chosen):
     assert engines.select(model) == chosen
 
 
+def test_an_engine_that_is_named_is_taken(monkeypatch):
+    asked = []
+    monkeypatch.setitem(engines.ENGINES, "transformers", lambda: lambda model, **options: asked.append(model))
+    pc.load("model.gguf", engine="transformers")
+    assert asked == ["model.gguf"]
+    with pytest.raises(pc.SettingError, match="engine must be one of transformers, llama"):
+        pc.load("model.gguf", engine="torch")
+
+
 @pytest.mark.parametrize(
     ("llama", "torch", "engine"), [(1, 0, "llama"), (1, 1, "transformers"), (0, 0, "transformers")]
 )

@@ -37,7 +37,7 @@ def small_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     wheel.mkdir()
     (wheel / "small.gguf").write_bytes(b"GGUF")
 
-    def read(**_: Any) -> tuple[Any, Any]:
+    def read(*_: Any, **__: Any) -> tuple[Any, Any]:
         time.sleep(0.1)
         return tiny_model(vocab_size=260), tiny_tokenizer()
 

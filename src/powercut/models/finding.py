@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from powercut.errors import EngineError, did_you_mean, one_line
 from powercut.models.adapters import ADAPTER_FILE, read_adapter
-from powercut.models.converting import DEFAULT_MODEL, HUB_ID, gguf_file
+from powercut.models.converting import DEFAULT_MODEL, HUB_ID, gguf_file, gguf_folder
+from powercut.models.gguf_files import is_gguf
 from powercut.models.libraries import libraries
 
 _HUB_TIMEOUT = 5.0  # seconds; the hub's own file requests would retry for 20 s and more, each
@@ -24,7 +25,7 @@ class FoundModel(NamedTuple):
 
 
 def find_model(name: str | None, *, adapters: bool = False) -> FoundModel:
-    """Find the folder, the hub id or (None, ``"smollm2"``) the bundled model of that name.
+    """Find the folder, the hub id or (None, ``"smollm2"``) the bundled model of that name; convert a GGUF file.
 
     A folder that holds an adapter is found if ``adapters`` can be dealt with.
 
@@ -60,6 +61,8 @@ def _find(name: str, path: Path) -> tuple[str, bool]:
         if not any((path / file).is_file() for file in ("config.json", ADAPTER_FILE)):
             raise EngineError(f"model: the folder {path} has no config.json; give one that save_pretrained wrote")
         return str(path), True
+    if path.is_file() and is_gguf(name):
+        return str(gguf_folder(path)), True
     if path.is_file():
         raise EngineError(f"model: {path} is a file; give the folder that holds config.json and the weights")
     libraries()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from powercut.errors import EngineError, did_you_mean, one_line
@@ -31,6 +34,23 @@ def parts_of(path: Path) -> list[Path]:
     if missing := [part.name for part in parts if not part.is_file()]:
         raise EngineError(f"model: {path} is one of {len(parts)} parts, and {missing[0]} is not beside it")
     return parts
+
+
+def caches() -> list[Path]:
+    """Where the hub's own programs and llama.cpp keep files that they fetched."""
+    home = Path.home() / ".cache"
+    hub = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or home / "huggingface") / "hub"
+    return [Path(hub).expanduser(), Path(os.environ.get("LLAMA_CACHE") or home / "llama.cpp").expanduser()]
+
+
+def gguf_files_in(folders: Iterable[Path]) -> list[Path]:
+    """The GGUF files in folders and those below, of a model in parts the first; what cannot be read is passed over."""
+    found = {}
+    for folder in folders:
+        for path in sorted(folder.rglob(f"*{SUFFIX}")):
+            with suppress(EngineError, OSError):
+                found[path.resolve()] = parts_of(path)[0]
+    return list(found.values())
 
 
 def find_gguf(name: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from powercut.errors import EngineError, one_line
 from powercut.models.adapters import need_peft, read_adapter
 from powercut.models.converting import DEFAULT_MODEL, INSTALL_WHEEL, converted_folder, gguf_file
 from powercut.models.finding import FoundModel
-from powercut.models.libraries import INSTALL, have_libraries, libraries, quiet
+from powercut.models.gguf_files import caches, gguf_files_in, parts_of
+from powercut.models.libraries import INSTALL, INSTALL_LLAMA, have_libraries, have_llama, libraries, quiet
 from powercut.models.loading import check_config
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """One row: ``name`` is what ``--model`` takes; ``kind`` is bundled, cached or any.
+    """One row: ``name`` is what ``--model`` takes; ``kind`` is bundled, cached, gguf or any.
 
     ``available`` says that it loads as things stand, ``detail`` what it is, ``how`` the command that uses it, or that
     makes it available.
@@ -29,19 +31,39 @@ class ModelInfo:
     how: str
 
 
-def list_models() -> list[ModelInfo]:
-    """List the bundled model, the hub models in the local cache, and a row for all others. Never raises."""
-    ready = have_libraries()
-    return [_bundled(ready), *_cached(ready), _anything(ready)]
+def list_models(folder: Path | None = None) -> list[ModelInfo]:
+    """List the bundled model, models and GGUF files in local caches and in ``folder``, and rows for all others.
+
+    Never raises.
+    """
+    ready, llama = have_libraries(), have_llama()
+    return [_bundled(ready, llama), *_cached(ready), *_gguf_files(folder, llama), _anything(ready), _any_gguf(llama)]
 
 
-def _bundled(ready: bool) -> ModelInfo:
-    detail = "SmolLM2-135M-Instruct, 4-bit weights as float32, needs no hub"
+def _bundled(ready: bool, llama: bool) -> ModelInfo:
+    detail = "SmolLM2-135M-Instruct, 4-bit weights, needs no hub"
     if gguf_file() is None:
         return ModelInfo(DEFAULT_MODEL, "bundled", False, detail, INSTALL_WHEEL)
-    if converted_folder() is None:
-        detail += "; converted on first use (30 s)"
-    return ModelInfo(DEFAULT_MODEL, "bundled", ready, detail, "the default" if ready else INSTALL)
+    if ready:
+        detail += ", as float32" + ("" if converted_folder() else "; converted on first use (30 s)")
+    elif llama:
+        detail += ", by llama.cpp"
+    return ModelInfo(DEFAULT_MODEL, "bundled", ready or llama, detail, "the default" if ready or llama else INSTALL)
+
+
+def _gguf_files(folder: Path | None, llama: bool) -> list[ModelInfo]:
+    rows = []
+    for path in gguf_files_in([*caches(), *([] if folder is None else [folder])]):
+        size = sum(part.stat().st_size for part in parts_of(path))
+        how = f"--model {shlex.quote(str(path))}" if llama else INSTALL_LLAMA
+        rows.append(ModelInfo(str(path), "gguf", llama, f"{size / 1e9:.2f} GB", how))
+    return rows
+
+
+def _any_gguf(llama: bool) -> ModelInfo:
+    detail = f"any GGUF language model, by llama.cpp (llama-cpp-python {_version('llama-cpp-python')})" if llama else ""
+    detail = detail or "any GGUF language model, by llama.cpp, without PyTorch"
+    return ModelInfo("FILE.gguf", "any", llama, detail, "--model FILE.gguf" if llama else INSTALL_LLAMA)
 
 
 def _cached(ready: bool) -> list[ModelInfo]:

@@ -10,7 +10,7 @@ from typing import Any
 from powercut.errors import EngineError, SettingError, one_line
 from powercut.models.adapters import ADAPTER_FILE, Adapter, merge, need_peft, read_adapter
 from powercut.models.checking import check_built, check_claims, check_files
-from powercut.models.converting import DEFAULT_MODEL, CacheUnusableError, bundled_folder, read_gguf
+from powercut.models.converting import DEFAULT_MODEL, CacheUnusableError, bundled_folder, read_gguf, require_gguf
 from powercut.models.finding import FoundModel, find_model, gated
 from powercut.models.libraries import libraries, quiet
 from powercut.models.yarn import yarn_changes
@@ -91,7 +91,7 @@ def _load(found: FoundModel, device: str, dtype: Any, yarn: float | None) -> tup
             if yarn is not None:
                 raise
             warnings.warn(f"{error}; reading its GGUF instead, which takes 15 s each time", stacklevel=3)
-            return read_gguf(dtype=None if dtype == "auto" else dtype, device=device)
+            return read_gguf(require_gguf(), dtype=None if dtype == "auto" else dtype, device=device)
     config = check_config(found)
     if yarn is not None:
         config.get_text_config().update(yarn_changes(config, yarn))
