@@ -34,6 +34,11 @@ def blocks(page: str, language: str) -> list[str]:
     return [body for found, body in _FENCE.findall(page) if found == language]
 
 
+def spans(page: str) -> list[str]:
+    """What is set as code in the running text."""
+    return re.findall(r"`([^`]+)`", _FENCE.sub("", page))
+
+
 def commands(page: str) -> list[list[str]]:
     """The words of each command of a page, in their order: of its blocks without a language, and inline."""
     lines = []

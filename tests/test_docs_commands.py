@@ -1,6 +1,7 @@
 """Every powercut command of the docs runs, with a table in place of the model and numbers made small."""
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from powercut.cli import main
 from powercut.cli import reproduce as reproduce_command
 from powercut.samplers import SAMPLERS
 from tests.letters import Letters
-from tests.pages import PAGES, commands
+from tests.pages import PAGES, commands, spans
 from tests.report import example
 
 ALPHABET = "\0" + "".join(map(chr, range(32, 127))) + "\n"
@@ -169,3 +170,20 @@ def test_every_command_of_a_page_runs(page, folder, capsys):
 
 def test_the_samplers_are_these():
     assert set(OF_SAMPLERS) == set(SAMPLERS)
+
+
+OF_OTHERS = {
+    *("--enable-prefix-caching", "--enable-prompt-tokens-details", "--enable-scale-out", "--logprobs-mode"),
+    *("--data-parallel-size", "--tensor-parallel-size", "--max-logprobs", "--max-model-len", "--max-num-seqs"),
+    *("--gpu-memory-utilization", "--hf-overrides", "--max-num-batched-tokens"),
+    *("--enable-deterministic-inference", "--incremental-streaming-output"),
+    *("--max-tokens", "--model_args", "--no-fail-on-error"),
+}
+"""Flags of vLLM, of SGLang, of Inspect and lm-eval."""
+
+
+def test_every_flag_that_a_page_names_is_one():
+    flags = set(re.findall(r"--[a-z][\w-]*", PAGES["cli.md"]))
+    named = {span.split()[0].partition("=")[0] for text in PAGES.values() for span in spans(text) if span[:2] == "--"}
+    assert len(named) > 30
+    assert {flag for name in named for flag in name.split("/")} - flags <= OF_OTHERS
