@@ -28,8 +28,8 @@ from rich.table import Table
 
 import gguf_file
 import powercut as pc
+from powercut.engines.batching.apart import run_apart
 from powercut.engines.transformers import TransformersEngine
-from powercut.engines.transformers.apart import run_apart
 from powercut.engines.transformers.packed_linear import pack_linears
 from powercut.models.gguf_files import is_gguf
 from powercut.models.loading import load_model

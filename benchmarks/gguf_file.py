@@ -107,7 +107,8 @@ def speeds(path, counts, new_tokens, repeats, threads):
                 first, whole = (
                     engine_seconds(engine, prompts, new_tokens, 1000 * repeat)
                     if ours
-                    else own_seconds(model, threads, prompts, new_tokens)
+                    # where the engine decodes: two teams of threads would not leave each other the cores
+                    else engine._thread.submit(own_seconds, model, threads, prompts, new_tokens).result()
                 )
                 rates[ours].append(count * (new_tokens - ours) / (whole - first))
         ratios = [a / b for a, b in zip(rates[True], rates[False], strict=True)]

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from powercut.engines.transformers.apart import run_apart
+from powercut.engines.batching.apart import run_apart
 
 
 def test_result_comes_from_another_thread_that_has_ended():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from powercut.errors import EngineError, one_line
 from powercut.models.libraries import INSTALL_LLAMA
 
 _DEBUG, _ERROR = 1, 4
+_SPINS = "10000"
+"""How often a thread looks for work before it sleeps: microseconds. By OpenMP's default it takes the core for
+milliseconds, hundreds of times a pass, from whoever else computes there, the other threads of the pass included."""
 _BUFFER = re.compile(r"(\S+) +(\w+) buffer size = +([\d.]+) MiB")
 
 
@@ -35,6 +39,8 @@ def llama() -> Any:
 
     Raises EngineError, with the command that installs it, where it is missing.
     """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     try:
         functions = importlib.import_module("llama_cpp.llama_cpp")
     except (ImportError, OSError, RuntimeError) as error:

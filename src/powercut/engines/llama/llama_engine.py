@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from powercut.engines.batching.apart import run_apart
 from powercut.engines.batching.batched_engine import BatchedEngine
 from powercut.engines.batching.next_pass import MOST_TOKENS
 from powercut.engines.llama.choose_slots import choose_slots
@@ -71,7 +72,7 @@ class LlamaEngine(BatchedEngine):
             options=context_options({}) if options is None else options,
         )
         try:
-            cache = choose_slots(model, self._context, slots, context_length)
+            cache = run_apart(choose_slots, model, self._context, slots, context_length)
         except BaseException:
             self._context.close()
             raise

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from powercut.engines.batching.apart import run_apart
 from powercut.engines.batching.batched_engine import BatchedEngine
-from powercut.engines.transformers.apart import run_apart
 from powercut.engines.transformers.choose_cache import longest_context, make_cache, rope_switch
 from powercut.engines.transformers.packed_linear import pack_linears
 from powercut.errors import EngineError, SettingError

@@ -1,4 +1,4 @@
-"""Torch work that must not happen in the caller's thread."""
+"""Work of torch or llama.cpp that must not happen in the caller's thread."""
 
 from __future__ import annotations
 
