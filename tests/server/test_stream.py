@@ -175,6 +175,19 @@ def test_progress_is_told_if_asked_for(served):
     assert "accepted" in lines[-1]
 
 
+@pytest.mark.parametrize(("path", "prompt"), [("completions", {"prompt": "abc"}), ("responses", {"input": "abc"})])
+def test_progress_is_a_comment_where_the_form_has_no_place_for_it(served, path, prompt):
+    fields = {"seed": 5, "stream": True}
+    told = [
+        web.post(f"{served.url}/{path}", json={**prompt, **fields, "stream_progress": progress}).text.split("\n\n")
+        for progress in (True, False)
+    ]
+    comments = [event for event in told[0] if event.startswith(":")]
+    assert comments[0] == ": stage 1/3, 4 tokens"
+    assert "accepted" in comments[-1]
+    assert len(told[0]) - len(comments) == len(told[1])
+
+
 def test_streams_of_several_choices(served, ask):
     _, events = streamed(served, n=3)
     whole = ask(seed=5, n=3).json()["choices"]

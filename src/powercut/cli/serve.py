@@ -103,6 +103,7 @@ def serve(
         app = create_app(offer, bounds)
         if not keys and host not in ("127.0.0.1", "::1", "localhost"):
             say(f"note: whoever reaches {host} may ask: give --api-key-file or {KEY_VARIABLE}")
+        listener.listen()  # so that nobody who reads the next line comes too early
         at = f"[{host}]" if ":" in host else host
         say(f"serving {offer.name} at http://{at}:{listener.getsockname()[1]}/v1")
 

@@ -143,14 +143,14 @@ class _Teller:
         self._ongoing, self._index = ongoing, index
         self._sent, self._shown = "", 0
 
-    async def news(self) -> AsyncIterator[Json]:
+    async def news(self) -> AsyncIterator[Json | str]:
         """The events of its progress, of its text and of its end."""
         ongoing, index, shape = self._ongoing, self._index, self._ongoing.shape
         choice = ongoing.choices[index]
         if ongoing.order.progress and choice.events > self._shown:
             self._shown = choice.events
-            if (event := shape.progress(ongoing, index, state(choice))) is not None:
-                yield event
+            line = state(choice)
+            yield shape.progress(ongoing, index, line) or f": {line}"
         self.ended, text = choice.completion is not None, choice.text
         if not text.startswith(self._sent):
             raise Refusal(500, "the text changed after it was sent: ask again without stream", kind="server_error")

@@ -48,7 +48,9 @@ class SamplingBody(Body):
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    stream_progress: bool | None = Field(None, description="Stream what the chain does, as reasoning_content.")
+    stream_progress: bool | None = Field(
+        None, description="Stream what the chain does: as reasoning_content, or as comments."
+    )
 
 
 class ChatMessage(Body):

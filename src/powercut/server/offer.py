@@ -48,7 +48,7 @@ class Offer:
         """Raise Refusal for the id of a model that is not offered."""
         if model is not None and model not in self.ids:
             hint = did_you_mean(model, self.ids)
-            what = f"there is no model {model!r} here{hint}: /v1/models lists them"
+            what = f"there is no model {model!r} here{hint}: it is {self.name!r}, and /v1/models lists it by sampler"
             raise Refusal(404, what, param="model", code="model_not_found")
 
     def choose(self, model: str | None, sampler: str | None) -> SamplerFor:

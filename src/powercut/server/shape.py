@@ -59,7 +59,7 @@ class Shape(ABC):
         return refusal(error).body
 
     def progress(self, ongoing: Ongoing, index: int, line: str) -> Json | None:
-        """The event of a line about the chain; None where the form has no place for it."""
+        """The event of a line about the chain; None where the form has no place for it, and it is sent as a comment."""
         return None
 
 
