@@ -2,15 +2,17 @@
 
     python benchmarks/serve.py [--model M | --table] [--clients 200] [--seconds 600]
 
-Three measurements, of a server in a process of its own on the loopback interface. CPU: its seconds for a request of one
-token. Overhead: tokens decoded a second for 32 chains by the server, and by ``pc.asample`` in that same process, by
-turns. Load: clients that stream answers one after the other, one in twenty of which hangs up in the middle.
+Four measurements, of a server in a process of its own on the loopback interface. CPU: its seconds for a request of one
+token. Hanging up: seconds from a client's end to that of its chain. Overhead: tokens decoded a second for 32 chains by
+the server, and by ``pc.asample`` in that same process, by turns. Load: clients that stream answers one after the other,
+one in twenty of which hangs up in the middle.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import multiprocessing
 import statistics
 import sys
@@ -104,6 +106,25 @@ async def cpu_per_request(client, server, requests):
     return 1000 * (after.user - before.user + after.system - before.system) / requests
 
 
+async def hang_up(client, times):
+    """The longest time, in seconds, from the end of a connection to that of its chain."""
+    longest, body = 0.0, {"prompt": "abc", "stream": True, "steps": 10**6}
+    for _ in range(times):
+        async with client.stream("POST", "/v1/completions", json=body) as response:
+            await anext(response.aiter_lines())
+        start = time.perf_counter()
+        while not await idle(client):
+            await asyncio.sleep(0.01)
+        longest = max(longest, time.perf_counter() - start)
+    return longest
+
+
+async def idle(client):
+    """Whether no chain runs or waits."""
+    page = (await client.get("/metrics")).text
+    return "powercut_chains_running 0\n" in page and "powercut_chains_waiting 0\n" in page
+
+
 async def overhead(client, pipe, chains, repeats):
     """Tokens decoded a second: by ``pc.asample``, and by the server."""
     loop = asyncio.get_running_loop()
@@ -119,65 +140,75 @@ async def overhead(client, pipe, chains, repeats):
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
-async def load(client, server, clients, seconds):
-    """Stream answers to many clients at once: seconds to first bytes, errors, and the server's memory over time."""
+async def stream(port, seed, leaves, first):
+    """Stream one answer, on a connection of its own; ``first`` is given the seconds to its first event.
+
+    Not by httpx, of which 200 at once take more of the machine than the server. Returns what was wrong, or None.
+    """
+    body = json.dumps({"prompt": "abc", "stream": True, "seed": seed}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
+    start = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+        status = last = await reader.readline()
+        async for line in reader:
+            if not line.startswith(b"data: "):
+                continue
+            if last is status:
+                first.append(time.perf_counter() - start)
+                if leaves:
+                    return None
+            last = line
+        return None if last == b"data: [DONE]\n" else f"{status!r} {last!r}"
+    except OSError as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        writer.close()
+
+
+async def load(port, server, clients, seconds):
+    """Stream answers to many clients at once: seconds to first events, errors, and the server's memory over time."""
     end = time.perf_counter() + seconds
-    first, errors, memory, count = [], [], [], 0
+    first, wrong, memory = [], [], []
 
     async def one(number):
-        nonlocal count
         rng = np.random.default_rng(number)
         while time.perf_counter() < end:
-            start, body = time.perf_counter(), {"prompt": "abc", "stream": True, "seed": int(rng.integers(2**31))}
-            leaves = rng.random() < 0.05
-            try:
-                async with client.stream("POST", "/v1/completions", json=body) as response:
-                    response.raise_for_status()
-                    last = ""
-                    async for line in response.aiter_lines():
-                        if not last:
-                            first.append(time.perf_counter() - start)
-                            if leaves:
-                                break
-                        last = line or last
-                if not leaves and last != "data: [DONE]":
-                    errors.append(last)
-            except httpx.HTTPError as error:
-                errors.append(f"{type(error).__name__}: {error}")
-            count += 1
+            wrong.append(await stream(port, int(rng.integers(2**31)), rng.random() < 0.05, first))
 
     async def watch():
         while time.perf_counter() < end:
-            memory.append((time.perf_counter(), server.memory_info().rss))
+            memory.append((time.perf_counter(), server.memory_info().rss / 2**20))
             await asyncio.sleep(min(1.0, seconds / 20))
 
     await asyncio.gather(watch(), *(one(number) for number in range(clients)))
     warm = [rss for when, rss in memory if when > end - 0.8 * seconds]
     third = max(1, len(warm) // 3)
-    growth = statistics.median(warm[-third:]) / statistics.median(warm[:third]) - 1
-    return count, errors, np.percentile(first, [50, 99]), growth
+    thirds = statistics.median(warm[:third]), statistics.median(warm[-third:])
+    return len(wrong), [each for each in wrong if each], np.percentile(first, [50, 99]), thirds
 
 
 async def measure(args, pipe, port, server, console):
     """Make the three measurements and print them."""
     table = Table("measured", "value")
-    limits = httpx.Limits(max_connections=args.clients + args.chains)
+    limits = httpx.Limits(max_connections=args.chains)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=600, limits=limits) as client:
         await ask(client)
         milliseconds = await cpu_per_request(client, server, args.requests)
         table.add_row("CPU of a request of one token", f"{milliseconds:.2f} ms")
+        table.add_row(
+            f"longest of {args.hang_ups} hang-ups to the chain's end", f"{await hang_up(client, args.hang_ups):.2f} s"
+        )
         rates = await overhead(client, pipe, args.chains, args.repeats)
         for name, rate in rates.items():
             table.add_row(f"{args.chains} chains, {name}", f"{rate:,.0f} tokens/s")
         table.add_row("overhead", f"{1 - rates['server'] / rates['direct']:.1%}")
-        count, errors, (median, slow), growth = await load(client, server, args.clients, args.seconds)
+        count, errors, (median, slow), (early, late) = await load(port, server, args.clients, args.seconds)
         table.add_row(f"{args.clients} clients, {args.seconds:g} s", f"{count:,} answers, {len(errors)} errors")
         table.add_row("first byte, p50 and p99", f"{median:.3f} s, {slow:.3f} s")
-        table.add_row("memory, last third against first", f"{growth:+.1%}")
-        while True:
-            page = (await client.get("/metrics")).text
-            if "powercut_chains_running 0\n" in page and "powercut_chains_waiting 0\n" in page:
-                break
+        table.add_row("memory, first and last third", f"{early:.0f} MiB, {late:.0f} MiB ({late / early - 1:+.1%})")
+        while not await idle(client):
             await asyncio.sleep(0.1)
     console.print(table)
     for error in sorted(set(errors))[:5]:
@@ -194,6 +225,7 @@ def main():
     parser.add_argument("--chains", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--hang-ups", type=int, default=10)
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--steps", type=int, default=4)

@@ -1,7 +1,9 @@
 """Clients that go away, come again, or are too many."""
 
 import asyncio
+import gc
 
+import httpx
 import openai
 import pytest
 from openai._models import FinalRequestOptions
@@ -9,8 +11,9 @@ from openai._models import FinalRequestOptions
 from powercut.server import ongoing
 from powercut.server.refusals import Refusal
 from powercut.server.turns import Turns
-from tests.server.serving import LettersEngine, eventually, open_request, serving, web
+from tests.server.serving import ASKED, PATIENCE, LettersEngine, eventually, open_request, serving, web
 
+ANSWERED = {"messages": ASKED}
 HANGS = {"messages": [{"role": "user", "content": "hab"}]}
 
 
@@ -24,6 +27,25 @@ def test_disconnect_frees_the_engine(stream):
         connection.close()
         eventually(lambda: engine.running == 0)
         eventually(lambda: served.app.state.turns.running == 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_httpx_that_drops_its_connections(stream):
+    engine = LettersEngine()
+    with serving(engine) as served:
+
+        async def ask_and_leave():
+            async with httpx.AsyncClient(timeout=PATIENCE) as client:
+                bodies = [{**HANGS, "stream": stream, "seed": seed} for seed in range(4)]
+                asked = [asyncio.create_task(client.post(f"{served.url}/chat/completions", json=b)) for b in bodies]
+                while engine.running < 4:
+                    await asyncio.sleep(0.01)
+                for each in asked:
+                    each.cancel()
+                await asyncio.gather(*asked, return_exceptions=True)
+
+        asyncio.run(ask_and_leave())
+        eventually(lambda: engine.running == 0)
 
 
 def test_a_client_s_retry_does_not_start_a_second_chain(monkeypatch):
@@ -107,6 +129,21 @@ def test_retries_of_equal_requests_are_given_an_answer_each(monkeypatch):
         assert engine.running == 8
         for each in agains:
             each.close()
+
+
+def test_nothing_is_kept_of_what_was_answered(monkeypatch):
+    monkeypatch.setattr(ongoing, "patience", lambda retries: 0.0)
+    with serving() as served:
+        for body in ({"seed": 1}, {"stream": True}, {"budget": 5}, {"logprobs": True, "top_logprobs": 1}, {"alpha": 0}):
+            web.post(f"{served.url}/chat/completions", json={**ANSWERED, **body})
+        with open_request(served, HANGS):
+            eventually(lambda: served.engine.running)
+        eventually(lambda: not served.app.state.answering._ongoing)
+
+        def of_this_server(each):
+            return type(each) is ongoing.Ongoing and each._engine is served.engine
+
+        eventually(lambda: gc.collect() >= 0 and not any(map(of_this_server, gc.get_objects())))
 
 
 def test_a_full_queue_says_429_with_retry_after():
