@@ -108,9 +108,10 @@ async def cpu_per_request(client, server, requests):
 
 async def hang_up(client, times):
     """The longest time, in seconds, from the end of a connection to that of its chain."""
-    longest, body = 0.0, {"prompt": "abc", "stream": True, "steps": 10**6}
+    longest, body = 0.0, {"prompt": "abc", "stream": True, "steps": 10_000}
     for _ in range(times):
         async with client.stream("POST", "/v1/completions", json=body) as response:
+            response.raise_for_status()
             await anext(response.aiter_lines())
         start = time.perf_counter()
         while not await idle(client):

@@ -217,6 +217,8 @@ def test_best_of_is_of_best_of_n(ask):
         ({"stop": [1]}, "stop"),
         ({"require": "a"}, "require"),
         ({"sampler": "smc", "particles": 5000}, "particles"),
+        ({"steps": 10**6}, "steps"),
+        ({"sampler": "smc", "moves": 10**6}, "moves"),
         ({"logprobs": True, "top_logprobs": 1, "top_k": "all"}, "top_logprobs"),
         ({"messages": "x"}, "messages"),
         ({"messages": []}, "messages"),
