@@ -29,7 +29,7 @@ ZENSICAL := zensical==0.0.73 mkdocstrings-python==2.0.11
 QUESTION := Tom has 3 boxes with 4 pens in each box. How many pens does Tom have?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-families test-llama test-vllm test-release lint docs pictures licences venv
+.PHONY: help demo test test-families test-llama test-vllm test-browser test-release lint docs pictures licences venv
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test-llama: $(VENV)/.llama ## Run the tests of the llama and http engines on lla
 
 test-vllm: $(VLLM)/.dev ## Run the tests of the vllm and http engines on a real vLLM, on the CPU, in a venv of its own
 	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest -m vllm -W default tests/vllm
+
+test-browser: $(VENV)/.chromium ## Run the tests of the viewer's page in a headless Chromium
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser tests/view
 
 test-release: $(VENV)/.dev ## Build the wheel, and try it in fresh venvs: each extra alone, each Python that is here, type checkers
 	TORCH="$(TORCH)" VLLM="$(if $(shell nvidia-smi -L 2>/dev/null),,$(VLLM_CPU))" $(BIN)/pytest -m slow -n 0 tests/release
@@ -90,6 +93,12 @@ $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 $(VENV)/.llama: $(VENV)/.dev
 	@echo "installing $(LLAMA) (10 minutes, the first time only)"
 	@CMAKE_ARGS=-DLLAVA_BUILD=OFF $(PIP) $(LLAMA)
+	@touch $@
+
+$(VENV)/.chromium: $(VENV)/.dev
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+		{ echo "installing chromium"; apt-get -qq update && apt-get -qq install --yes chromium chromium-driver >/dev/null; } || \
+		{ echo "install chromium and chromedriver, then try again" >&2; exit 1; }
 	@touch $@
 
 $(VLLM)/.vllm:

@@ -24,6 +24,7 @@ AREAS = {
     "server": "powercut serve",
     "evals": "Evaluation",
     "report": "Reports",
+    "view": "The viewer",
     "study": "Studies",
     "integrations": "Inside Inspect and lm-evaluation-harness",
     "cli": "The command line",

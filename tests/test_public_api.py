@@ -66,10 +66,10 @@ SETTINGS = {
 
 FIELDS = {
     "Trace": "tokens logp logq entropy finished prefilled rows",
-    "Step": "stage cut log_accept accepted early tokens_decoded changed_at nulls",
+    "Step": "stage cut log_accept accepted early tokens_decoded changed_at nulls log_u",
     "Stats": "steps acceptance changed tokens_decoded tokens_prefilled seconds log_z ess candidates tries satisfied "
     "null_steps stages_ended agreement",
-    "Event": "stage stages step proposal trace",
+    "Event": "stage stages step proposal trace prompt population",
     "Completion": "trace stats steps text prompt_index sample_index",
     "Failure": "prompt_index sample_index error",
     "Request": "context max_new_tokens temperature top_k stop seed prompt_length chain lane min_new_tokens first rows",

@@ -16,12 +16,12 @@ from powercut.records import (
     RunFacts,
     as_result,
     measures,
-    proposed,
     read_cell,
     read_completions,
     read_results,
     read_run,
 )
+from powercut.step_lines import proposed
 from powercut.strict_json import from_json, json_file, json_line, strict
 from powercut.trace import Completion, Event, Stats, Step, Trace
 
@@ -59,7 +59,8 @@ def test_proposals():
     extend = Event(0, 4, None, TRACE[1:], TRACE)
     place = {"prompt_index": 2, "sample_index": 1}
     found = json.loads(json_line(proposed(2, 1, extend, None)))
-    proposal = {"tokens": [2**40], "logp": ["-inf"], "logq": [-0.5], "entropy": [1.5], "text": None}
+    proposal = {"tokens": [2**40], "logp": ["-inf"], "logq": [-0.5], "entropy": [1.5]}
+    proposal |= {"finished": True, "likely": None, "text": None}
     assert found == {
         "kind": "extend",
         **place,

@@ -1,7 +1,7 @@
 """What is on disk, as JSON: completions, steps, results, cells and runs. Written and read here alone.
 
     sample --json               a Completed a line
-    sample --save-trace         a line for each proposal of a chain ("kind": extend, step), then its completion
+    sample --save-trace         what each line's "kind" says (step_lines.py), completions among them
     RUN/run.json                RunFacts
     RUN/cells/CELL/cell.json    CellFacts
     RUN/cells/CELL/results.jsonl, completions.jsonl    a Result a line, graded and not graded yet
@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, TypeVar
 from powercut.errors import SettingError, one_line
 from powercut.stage_log import LastStage
 from powercut.strict_json import from_json
-from powercut.trace import Completion, Event, IntArray, Stats
+from powercut.trace import Completion, IntArray, Stats
 
 FORMAT = 1
 """Of run folders: the one written, and the newest one read."""
@@ -177,19 +177,6 @@ def measures(completion: Completion) -> dict[str, Any]:
     entropy = float(completion.trace.entropy.mean()) if kept else 0.0
     known = {"logp": completion.logp, "entropy": entropy, "tokens": kept, "finished": completion.finished}
     return known | asdict(completion.stats)
-
-
-def proposed(prompt_index: int, sample_index: int, event: Event, text: str | None) -> dict[str, Any]:
-    """The record of a proposal: of the extension that opens a stage, or of a step; ``text`` is the proposal's."""
-    if event.step is None:
-        start = len(event.trace) - len(event.proposal)
-        what: dict[str, Any] = {"kind": "extend", "stage": event.stage, "cut": start, "log_accept": None}
-        what |= {"accepted": True, "early": False, "tokens_decoded": len(event.proposal)}
-    else:
-        what = {"kind": "step", **asdict(event.step)}
-    proposal = {name: getattr(event.proposal, name) for name in ("tokens", "logp", "logq", "entropy")}
-    place = {"prompt_index": prompt_index, "sample_index": sample_index}
-    return {**what, **place, "proposal": {**proposal, "text": text}}
 
 
 def as_result(found: Mapping[str, Any]) -> Result:

@@ -174,6 +174,7 @@ class Step:
     ``changed_at`` is the first position at which the completion differs after the step; None if it is the same, because
     the proposal was rejected or equal to it. ``nulls`` counts the null steps, whose proposal was the current text, that
     were passed over since the step before, or the extension: they cost nothing, and none was made.
+    ``log_u`` is the log of the uniform number that the ratio had to reach (None at alpha = inf: any gain will do).
     """
 
     stage: int
@@ -184,6 +185,20 @@ class Step:
     tokens_decoded: int
     changed_at: int | None = None
     nulls: int = 0
+    log_u: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Population:
+    """All particles at the end of a block, before any resampling.
+
+    ``log_weights`` ``[n]`` are in nats, up to a common factor; ``parents`` ``[n]`` says which of the particles at the
+    end of the block before each goes on from: it was resampled where they are not 0, 1, 2, ...
+    """
+
+    traces: tuple[Trace, ...]
+    log_weights: FloatArray
+    parents: IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +206,8 @@ class Event:
     """What a sampler shows an observer while it works: a proposal that was drawn, and where the chain stands after it.
 
     ``step`` is None for the extension that opens a stage. ``proposal`` holds its tokens from the cut on, those
-    that were not decoded too; ``trace`` is the whole completion after the event.
+    that were not decoded too; ``trace`` is the whole completion after the event. ``prompt`` are the prompt's token ids
+    ``[m]``; ``population`` is there where particles end a block.
     """
 
     stage: int
@@ -199,6 +215,8 @@ class Event:
     step: Step | None
     proposal: Trace
     trace: Trace
+    prompt: IntArray | None = None
+    population: Population | None = None
 
 
 @dataclass(frozen=True, slots=True)

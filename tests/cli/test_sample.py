@@ -153,12 +153,13 @@ def test_the_trace_has_every_step_and_the_completion(engine, capsys, tmp_path):
     trace = tmp_path / "trace.jsonl"
     code, out, _ = run(capsys, "a", "--json", "--refine-finished", "--save-trace", str(trace), *SHORT)
     assert code == 0
-    *events, last = lines(trace.read_text())
+    *written, last = lines(trace.read_text())
+    assert [line["kind"] for line in written[:4]] == ["pieces", "run", "prompt", "extend"]
+    events = [line for line in written if line["kind"] in ("extend", "step")]
     assert last.pop("kind") == "completion"
     assert [last] == lines(out)
     steps = [event for event in events if event["kind"] == "step"]
     assert len(steps) + last["stats"]["null_steps"] == last["stats"]["steps"] == 6
-    assert events[0]["kind"] == "extend"
     assert sum(event["tokens_decoded"] for event in events) == last["stats"]["tokens_decoded"]
     tokens = []
     for event in events:  # the accepted proposals make the completion

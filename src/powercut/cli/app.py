@@ -29,6 +29,7 @@ from powercut.cli.study.lengths import lengths
 from powercut.cli.study.mixing import mixing
 from powercut.cli.study.tree import tree
 from powercut.cli.verify import verify
+from powercut.cli.view import view
 from powercut.errors import PowercutError, SettingError
 from powercut.strict_json import json_file
 from powercut.versions import versions
@@ -48,6 +49,7 @@ app.command(cls=Command)(report)
 app.command(cls=Command)(reproduce)
 app.command(cls=Command)(serve)
 app.command(cls=Command)(verify)
+app.command(cls=Command)(view)
 
 study = typer.Typer(
     help="The paper's theory and its premise, measured.",

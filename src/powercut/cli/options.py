@@ -19,13 +19,13 @@ from powercut.samplers import SAMPLERS, Sampler, named, settings
 
 DEFAULT_SAMPLER = "entropy-cut"
 
-_MODEL_PANEL = "Model"
+MODEL_PANEL = "Model"
 ModelFlag = Annotated[
     str | None,
     typer.Option(
         help="A hub name, a local folder, a GGUF file, vllm:NAME or a URL; `powercut models` lists what is here. "
         "Default: the bundled SmolLM2-135M-Instruct.",
-        rich_help_panel=_MODEL_PANEL,
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 PROMPTS_PANEL = "Prompts"
@@ -168,7 +168,7 @@ def _with_flags(command: Command, flags: Mapping[str, Any]) -> Command:
 
 def _engine_flags() -> dict[str, Any]:
     return {
-        name: Annotated[kind | None, typer.Option(spelt, help=text, rich_help_panel=_MODEL_PANEL)]
+        name: Annotated[kind | None, typer.Option(spelt, help=text, rich_help_panel=MODEL_PANEL)]
         for name, (kind, spelt, text) in _ENGINE_FLAGS.items()
     }
 

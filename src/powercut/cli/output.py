@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import typer
 
 from powercut.errors import PowercutError, SettingError, visible
-from powercut.records import Completed, proposed
-from powercut.strict_json import json_line, strict
-from powercut.text import LocalText, Text
-from powercut.trace import Completion, Event
+from powercut.trace import Completion
 
 Write = Callable[[str], None]
 
@@ -61,11 +58,11 @@ class OutFile:
     and ``fallback`` takes this and all later text, so that nothing sampled is lost. ``failed`` tells.
 
     Raises SettingError for a path that cannot be written, that holds something (without ``force``), or that leads to
-    the file of ``other``.
+    the file of one of ``others``.
     """
 
     def __init__(
-        self, option: str, path: Path, *, force: bool, fallback: Write | None = None, other: OutFile | None = None
+        self, option: str, path: Path, *, force: bool, fallback: Write | None = None, others: Sequence[OutFile] = ()
     ) -> None:
         self.failed = False
         self._option = option
@@ -77,9 +74,10 @@ class OutFile:
             raise SettingError(f"{option}: cannot write {path}: {error.strerror}") from None
         status = os.fstat(self._descriptor)
         self._regular = self._to_truncate = stat.S_ISREG(status.st_mode)
-        if other is not None and self._regular and os.path.samestat(status, os.fstat(other._descriptor)):
-            os.close(self._descriptor)
-            raise SettingError(f"{other._option} and {option} name the same file")
+        for other in others if self._regular else ():
+            if os.path.samestat(status, os.fstat(other._descriptor)):
+                os.close(self._descriptor)
+                raise SettingError(f"{other._option} and {option} name the same file")
         if self._to_truncate and status.st_size and not force:
             os.close(self._descriptor)
             raise SettingError(f"{option}: {path} exists already; give another name, or --force to overwrite it")
@@ -119,23 +117,6 @@ class OutFile:
             if self._regular:
                 os.ftruncate(self._descriptor, before)
             raise
-
-
-class TraceLog:
-    """Writes every event of every chain as a JSON line, and each completion after its events."""
-
-    def __init__(self, write: Write, text: Text | None) -> None:
-        self._write, self._text = write, text
-
-    def observe(self, prompt_index: int, sample_index: int, event: Event) -> None:
-        """Write what a sampler just did."""
-        tokens = event.proposal.tokens.tolist()
-        text = self._text.decode_now(tokens) if isinstance(self._text, LocalText) else None
-        self._write(json_line(proposed(prompt_index, sample_index, event, text)))
-
-    def completion(self, completed: Completed) -> None:
-        """Write how a chain ended."""
-        self._write(json_line({"kind": "completion", **strict(completed)}))
 
 
 class InOrder:

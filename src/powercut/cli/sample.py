@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from powercut.chains import Chains
 from powercut.cli.load_engine import load_engine
 from powercut.cli.options import (
     DEFAULT_SAMPLER,
@@ -29,6 +31,8 @@ from powercut.records import read_completions
 from powercut.run_options import RunOptions, spent_on
 from powercut.samplers import SAMPLERS
 from powercut.samplers.settings import LARGEST_SEED, check_number
+from powercut.strict_json import json_line
+from powercut.view.page import view_page
 
 _OUTPUT = "Output"
 
@@ -94,6 +98,14 @@ def sample(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write a page there that shows every chain, step by step (powercut view).",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite files that exist.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -134,17 +146,30 @@ def sample(
     job = Job(sampler, built, asked, options)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     with contextlib.ExitStack() as stack:
-        out = trace = None
-        if output is not None:
-            out = stack.enter_context(OutFile("--output", output, force=force, fallback=to_stdout))
-        if save_trace is not None:
-            trace = stack.enter_context(OutFile("--save-trace", save_trace, force=force, other=out))
+        files: list[OutFile] = []
+
+        def opened(option: str, path: Path | None, fallback: Callable[[str], None] | None = None) -> OutFile | None:
+            if path is None:
+                return None
+            files.append(stack.enter_context(OutFile(option, path, force=force, fallback=fallback, others=files)))
+            return files[-1]
+
+        out = opened("--output", output, to_stdout)
+        trace, page = opened("--save-trace", save_trace), opened("--html", html)
+        chains = Chains()
+
+        def record(line: dict[str, Any]) -> None:
+            if trace is not None:
+                trace.write(json_line(line))
+            if page is not None:
+                chains.add(line)
+
         session = Session(
             job,
             console,
             as_json=as_json,
             write=out.write if out else to_stdout,
-            write_trace=trace.write if trace else None,
+            record=record if trace or page else None,
         )
         try:
             engine = load_engine(console, model, engine_options, job.total * built.width, built.top_k)
@@ -152,6 +177,9 @@ def sample(
         except KeyboardInterrupt:
             say(f"interrupted: {session.finished} of {session.expected} completions finished")
             raise typer.Exit(130) from None
-        if any(file is not None and file.failed for file in (out, trace)):
+        finally:
+            if page is not None and chains.by_place:
+                page.write(view_page(chains, html.name if html else ""))
+        if any(file.failed for file in files):
             raise typer.Exit(2)
     raise typer.Exit(session.exit_code)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from rich.console import Console
 
-from powercut.cli.output import InOrder, TraceLog, Write, say
+from powercut.cli.output import InOrder, Write, say
 from powercut.cli.progress import Progress, figures
 from powercut.cli.prompts import Asked, shorten
 from powercut.engines.protocol import Engine
+from powercut.engines.with_rows import WithRows
 from powercut.errors import PowercutError, PromptError, SettingError, visible
 from powercut.records import Completed
 from powercut.run import Failure, stream
 from powercut.run_options import RunOptions, sampler_at
 from powercut.samplers import Sampler
+from powercut.step_lines import StepLines
 from powercut.strict_json import json_line
 from powercut.trace import Completion, Event
+
+Record = Callable[[dict[str, Any]], None]
+"""Takes a line of step_lines.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +46,16 @@ class Job:
 class Session:
     """Samples a job. ``finished`` counts completions, also when it is interrupted, of those still ``expected``.
 
-    ``exit_code`` is for the shell.
+    ``record`` is given the lines of every step. ``exit_code`` is for the shell.
     """
 
     def __init__(
-        self, job: Job, console: Console, *, as_json: bool, write: Write, write_trace: Write | None = None
+        self, job: Job, console: Console, *, as_json: bool, write: Write, record: Record | None = None
     ) -> None:
         self.finished, self.expected = 0, job.total
         self.exit_code = 0
         self._job, self._console, self._as_json = job, console, as_json
-        self._write, self._write_trace = write, write_trace
+        self._write, self._record = write, record
         self._shown = 0
         self._failed: Counter[str] = Counter()
 
@@ -57,13 +63,18 @@ class Session:
         """Draw everything. However this ends, what is finished has been written."""
         job = self._job
         progress = Progress(self._console, engine.usage, job.total, getattr(job.sampler, "steps", None))
-        trace = None if self._write_trace is None else TraceLog(self._write_trace, engine.text)
+        record = self._record
+        settings = asdict(job.sampler)
+        lines = StepLines(
+            engine.text, sampler=job.sampler_name, settings=settings, seed=job.options.seed, model=engine.name
+        )
         texts = InOrder(self._show_text, ((i, j) for i in range(len(job.asked)) for j in range(job.options.n)))
 
         def observe(prompt_index: int, sample_index: int, event: Event) -> None:
             progress.observe(prompt_index, sample_index, event)
-            if trace is not None:
-                trace.observe(prompt_index, sample_index, event)
+            if record is not None:
+                for line in lines.event(prompt_index, sample_index, event):
+                    record(line)
 
         def take(outcome: Completion | Failure) -> None:
             place = (outcome.prompt_index, outcome.sample_index)
@@ -82,8 +93,8 @@ class Session:
                 meta=job.asked[place[0]].meta,
                 template_args=job.options.template_args,
             )
-            if trace is not None:
-                trace.completion(completed)
+            if record is not None:
+                record(lines.completion(completed))
             if self._as_json:
                 self._write(json_line(completed))
             else:
@@ -96,10 +107,11 @@ class Session:
                 progress.expect(self.expected)
 
         prompts = [asked.prompt for asked in job.asked]
+        told = engine if record is None else WithRows(engine)
         options = replace(job.options, observe=observe)
         try:
             with progress:
-                async with aclosing(stream(engine, job.sampler, prompts, options)) as outcomes:
+                async with aclosing(stream(told, job.sampler, prompts, options)) as outcomes:
                     async for outcome in outcomes:
                         with progress.aside():
                             take(outcome)

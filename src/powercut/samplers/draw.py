@@ -18,7 +18,7 @@ from powercut.samplers.decoding import Decoding
 from powercut.samplers.guess import Guess, Key, key_of
 from powercut.samplers.worth import Worth
 from powercut.text import completion_text
-from powercut.trace import Completion, Event, IntArray, Stats, Step, Trace
+from powercut.trace import Completion, Event, IntArray, Population, Stats, Step, Trace
 
 Observer = Callable[[Event], None]
 
@@ -251,12 +251,21 @@ class Draw:
             self._fitting[key] = bool(found)
         return self._fitting[key]
 
-    def show(self, proposal: Trace, trace: Trace, *, stage: int = 0, stages: int = 1, step: Step | None = None) -> None:
+    def show(
+        self,
+        proposal: Trace,
+        trace: Trace,
+        *,
+        stage: int = 0,
+        stages: int = 1,
+        step: Step | None = None,
+        population: Population | None = None,
+    ) -> None:
         """Tell the observer of an event, and keep its step."""
         if step is not None:
             self.steps.append(step)
         if self._observe is not None:
-            self._observe(Event(stage, stages, step, proposal, trace))
+            self._observe(Event(stage, stages, step, proposal, trace, self._prompt, population))
 
     async def complete(self, trace: Trace, **weighed: Any) -> Completion:
         """The completion, with its steps and its cost; ``weighed`` are those fields of Stats that not all have.

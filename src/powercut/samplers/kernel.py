@@ -174,8 +174,9 @@ class Kernel:
         drawn = await draw.together(propose(*each) for each in enumerate(plan.tries))
         tails = [tail for tail, _ in drawn]
         decoded = sum(len(tail) - known for tail, known in drawn)
+        needed = plan.log_u if math.isfinite(self.target.alpha) else None
         if not judge.whole:
-            return tails[0], Step(stage, cut, judge.log_accept, False, True, decoded)
+            return tails[0], Step(stage, cut, judge.log_accept, False, True, decoded, log_u=needed)
         if judge.verdict is Verdict.COMPLETE:
             for which, tail in enumerate(tails):
                 if not await draw.fits(current.splice(cut, tail)):
@@ -183,4 +184,4 @@ class Kernel:
         which, log_accept, accepted = judge.select(rng)
         at = tails[which].differs_at(current[cut:]) if accepted else None
         changed_at = None if at is None else cut + at
-        return tails[which], Step(stage, cut, log_accept, accepted, False, decoded, changed_at)
+        return tails[which], Step(stage, cut, log_accept, accepted, False, decoded, changed_at, log_u=needed)

@@ -22,7 +22,7 @@ from powercut.samplers.kernel import Kernel
 from powercut.samplers.sampler import Restricted, Sharpened, Targeted
 from powercut.samplers.settings import check_word, setting
 from powercut.target import Power, effective_sample_size, log_mean_weight, normalise
-from powercut.trace import Completion, FloatArray, Step, Trace
+from powercut.trace import Completion, FloatArray, IntArray, Population, Step, Trace
 
 Resampling = Literal["systematic", "chopthin"]
 
@@ -108,7 +108,7 @@ class _ParticleSampler(Restricted, Targeted):
     async def weigh(self, draw: Draw, rng: np.random.Generator) -> Particles:
         """Grow all particles to their end; weights are those since the last resampling, and ``log_z`` is complete."""
         traces = [Trace.empty()] * self.particles
-        log_weights = np.zeros(self.particles)
+        log_weights, parents = np.zeros(self.particles), np.arange(self.particles)
         log_z, power, ess = 0.0, 0.0, []
         for stage, horizon in enumerate(self.horizons):
             grower, resampler, mover = spawn(spawn(rng, 1)[0], 3)
@@ -131,24 +131,28 @@ class _ParticleSampler(Restricted, Targeted):
             if done:
                 log_weights += (self.alpha - power) * _logp(traces)
             ess.append(0.0 if lost else effective_sample_size(log_weights))
-            self._show(draw, traces, log_weights, dict(zip(growing, tails, strict=True)), stage)
+            population = Population(tuple(traces), log_weights.copy(), parents)
+            self._show(draw, population, dict(zip(growing, tails, strict=True)), stage)
             if done:
                 break
             if ess[-1] < self.ess_threshold * self.particles:
                 log_z += log_mean_weight(log_weights)
-                traces, log_weights = self._resample(traces, log_weights, target, resampler)
+                parents, log_weights = self._resample(traces, log_weights, target, resampler)
+                traces = [traces[i] for i in parents]
+            else:
+                parents = np.arange(self.particles)
             traces = await self._move_all(draw, traces, target, stage, mover)
         return Particles(tuple(traces), log_weights, log_z + log_mean_weight(log_weights), tuple(ess))
 
     def _resample(
         self, traces: Sequence[Trace], log_weights: FloatArray, target: Power, rng: np.random.Generator
-    ) -> tuple[list[Trace], FloatArray]:
-        """Particles drawn by weight, and their weights from here on, in units of the mean weight before."""
+    ) -> tuple[IntArray, FloatArray]:
+        """Which of ``traces`` are drawn by weight, and their weights from here on: in units of the mean one before."""
         shares, u = normalise(log_weights), rng.random()
         if self.resampling == "chopthin":
             drawn, weights = chopthin(shares, u)
-            return [traces[i] for i in drawn], np.log(self.particles * weights)
-        return [traces[i] for i in systematic(shares, u)], np.zeros(self.particles)
+            return drawn, np.log(self.particles * weights)
+        return systematic(shares, u), np.zeros(self.particles)
 
     async def _move_all(
         self, draw: Draw, traces: Sequence[Trace], target: Power, stage: int, rng: np.random.Generator
@@ -183,12 +187,11 @@ class _ParticleSampler(Restricted, Targeted):
             yield tail, trace, replace(step, nulls=nulls)
             at += nulls + 1
 
-    def _show(
-        self, draw: Draw, traces: list[Trace], log_weights: FloatArray, tails: dict[int, Trace], stage: int
-    ) -> None:
-        """Show the heaviest of the particles that grew, or of all if none did."""
-        heaviest = max(tails or range(self.particles), key=lambda i: log_weights[i])
-        draw.show(tails.get(heaviest, Trace.empty()), traces[heaviest], stage=stage, stages=len(self.horizons))
+    def _show(self, draw: Draw, population: Population, tails: dict[int, Trace], stage: int) -> None:
+        """Show the heaviest of the particles that grew, or of all if none did, and all of them."""
+        heaviest = max(tails or range(self.particles), key=lambda i: population.log_weights[i])
+        tail, trace = tails.get(heaviest, Trace.empty()), population.traces[heaviest]
+        draw.show(tail, trace, stage=stage, stages=len(self.horizons), population=population)
 
 
 def _logp(traces: Sequence[Trace]) -> FloatArray:

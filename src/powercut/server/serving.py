@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from powercut.errors import SettingError
 
@@ -33,7 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
-async def serve(app: FastAPI, listener: socket.socket, drain_s: float) -> None:
+async def serve(app: Starlette, listener: socket.socket, drain_s: float) -> None:
     """Serve until SIGTERM or SIGINT; then begin nothing more, and wait at most ``drain_s`` seconds for the rest.
 
     A second signal ends it at once.
@@ -54,7 +54,7 @@ async def serve(app: FastAPI, listener: socket.socket, drain_s: float) -> None:
 class _Draining(uvicorn.Server):
     """uvicorn's server, whose end the process outlives."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: Starlette, drain_s: float) -> None:
         super().__init__(config)
         self._answering, self._drain_s = app.state.answering, drain_s
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -16,7 +16,7 @@ from powercut.samplers import SMC
 from powercut.samplers.draw import Draw
 from powercut.study.exact import CutSampler, Space
 from powercut.target import Power, log_ratio
-from powercut.trace import FloatArray, Trace
+from powercut.trace import FloatArray, IntArray, Trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +25,9 @@ class DoubleCounted(SMC):
 
     def _resample(
         self, traces: Sequence[Trace], log_weights: FloatArray, target: Power, rng: np.random.Generator
-    ) -> tuple[list[Trace], FloatArray]:
+    ) -> tuple[IntArray, FloatArray]:
         drawn, _ = super()._resample(traces, log_weights, target, rng)
-        return drawn, np.array([target.increments(trace).sum() for trace in drawn])
+        return drawn, np.array([target.increments(traces[i]).sum() for i in drawn])
 
 
 @dataclass(frozen=True, kw_only=True)
