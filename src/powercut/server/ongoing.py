@@ -15,7 +15,7 @@ from powercut.server.shape import Shape
 from powercut.server.turns import Turns
 from powercut.text import Text
 
-MARGIN = 0.4
+MARGIN = 0.2
 """Seconds for which a client that tries again may be late."""
 
 
