@@ -14,8 +14,8 @@ from powercut.report.drawing import COLOURS, HUES, STYLE, draw_svg, log_x, log_y
 _LINES = ("-", "--", ":", "-.")
 _MOST_MARKED = 16
 """Points of a curve, up to which each has a marker."""
-_MOST_TICKS = 9
-"""Places on the axis of x, up to which each has a tick."""
+_MOST_TICKS, _LONGEST_TICK = 9, 6
+"""Places on the axis of x, up to which each has a tick, if it can be said in so many characters."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,12 @@ def curves(
         if "y" in log:
             log_y(axes)
         elif y_from is not None:
-            axes.set_ylim(bottom=y_from)
+            axes.set_ylim(y_from, axes.dataLim.ymax + 0.05 * (axes.dataLim.ymax - y_from) or None)
         if "x" in log:
             log_x(axes, [x for curve in several for x in curve.x])
-        if len(places := sorted({x for curve in several for x in curve.x})) <= _MOST_TICKS:
-            axes.set_xticks(places, [f"{x:,g}" for x in places])
+        ticks = {x: f"{x:,g}" for x in sorted({x for curve in several for x in curve.x})}
+        if len(ticks) <= _MOST_TICKS and all(len(tick) <= _LONGEST_TICK for tick in ticks.values()):
+            axes.set_xticks(list(ticks), list(ticks.values()))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         return draw_svg(figure, title)

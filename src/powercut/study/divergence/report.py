@@ -57,6 +57,14 @@ MEASURES: dict[str, _Measure] = {
 """What is measured at a place, of its suffixes."""
 
 
+_PLACES: dict[str, _Measure] = {
+    "jump, nats": lambda place: float(place["jump"]),
+    "entropy, nats": lambda place: float(place["entropy"]),
+    "suffix, tokens": lambda place: float(place["length"]),
+    "suffixes that finish": lambda place: float(place["finished"]),
+}
+
+
 class Paired(NamedTuple):
     """The first arm less another in one measure: its mean over prompts, and whether signs are those of a coin."""
 
@@ -96,6 +104,7 @@ def findings(records: Sequence[Record], suffixes: Suffixes, what: str) -> Findin
                     _paired_table(paired),
                     lambda: _paired_plot(paired),
                 ),
+                Part("Where the places are, and their suffixes: means as above.", _places_table(used, suffixes)),
             ],
         ),
         Section(
@@ -128,26 +137,28 @@ def _mean(values: FloatArray) -> float:
 
 
 def _arms_table(records: Sequence[Record], suffixes: Suffixes) -> TextTable:
-    own: dict[str, _Measure] = {
-        "jump, nats": lambda place: float(place["jump"]),
-        "entropy, nats": lambda place: float(place["entropy"]),
-    }
-    last: dict[str, _Measure] = {
-        "suffix, tokens": lambda place: float(place["length"]),
-        "finished": lambda place: float(place["finished"]),
-    }
     rows = []
     for arm in suffixes.arms:
-        count = sum(place["arm"] == arm for record in records for place in record["places"])
-        fields = [arm, f"{count:,}", number(_mean(_relative_positions(records, arm)))]
-        fields += [number(_mean(_means(records, arm, measure))) for measure in own.values()]
+        fields = [arm, f"{_count(records, arm):,}"]
         for measure in MEASURES.values():
             value, first = (_mean(_means(records, each, measure)) for each in (arm, JUMP))
-            ratio = "" if arm == JUMP or not first > 0 else f" ({value / first:.2f})"
-            fields.append(f"{value:.3f}{ratio}" if abs(value) < 10 else f"{number(value)}{ratio}")
-        fields += [number(_mean(_means(records, arm, measure))) for measure in last.values()]
+            ratio = f" ({value / first:.2f})" if arm != JUMP and first > 0 and not np.isnan(value) else ""
+            fields.append(NOTHING if np.isnan(value) else f"{value:.3f}{ratio}")
         rows.append(TextRow(fields))
-    return TextTable(["arm", "places", "position over length", *own, *MEASURES, *last], rows)
+    return TextTable(["arm", "places", *MEASURES], rows)
+
+
+def _places_table(records: Sequence[Record], suffixes: Suffixes) -> TextTable:
+    rows = []
+    for arm in suffixes.arms:
+        fields = [arm, f"{_count(records, arm):,}", number(_mean(_relative_positions(records, arm)))]
+        fields += [number(_mean(_means(records, arm, measure))) for measure in _PLACES.values()]
+        rows.append(TextRow(fields))
+    return TextTable(["arm", "places", "position over length", *_PLACES], rows)
+
+
+def _count(records: Sequence[Record], arm: str) -> int:
+    return sum(place["arm"] == arm for record in records for place in record["places"])
 
 
 def _relative_positions(records: Sequence[Record], arm: str) -> FloatArray:
@@ -184,7 +195,7 @@ def _paired_table(paired: Sequence[Paired]) -> TextTable:
     head = ["less", "measure", "difference", "95% interval", "above 0", "below 0", "prompts", "p, sign test", "p, Holm"]
     rows = []
     for each, adjusted in zip(paired, holm([each.p for each in paired]).tolist() if paired else [], strict=True):
-        value, low, high = (f"{end:+.3f}".replace("-", "−") for end in each.difference)
+        value, low, high = (f"{end:+z.3f}".replace("-", "−").replace("+0.000", "0.000") for end in each.difference)
         interval = NOTHING if np.isnan(each.difference.low) else f"[{low}, {high}]"
         counts = [f"{count:,}" for count in (each.larger, each.smaller, each.prompts)]
         fields = [each.arm, each.measure, value, interval, *counts, p_value(each.p), p_value(adjusted)]
@@ -203,11 +214,13 @@ def _paired_plot(paired: Sequence[Paired]) -> Plots:
 
 
 def _bins(records: Sequence[Record]) -> list[list[Record]]:
-    """Places without a jump in one bin, the others in bins of equal number by their jump."""
+    """Places without a jump in one bin, the others in bins of about equal number by their jump."""
     places = sorted((p for record in records for p in record["places"]), key=lambda place: float(place["jump"]))
     still = sum(place["jump"] == 0 for place in places)
     parts = [np.arange(still), *np.array_split(np.arange(still, len(places)), _BINS - 1)]
-    return [[places[i] for i in part.tolist()] for part in parts if len(part)]
+    ends = sorted({float(places[part[-1]]["jump"]) for part in parts if len(part)})
+    at = np.searchsorted(ends, [float(place["jump"]) for place in places])
+    return [[place for place, own in zip(places, at, strict=True) if own == bin_] for bin_ in range(len(ends))]
 
 
 def _by_jump(records: Sequence[Record]) -> TextTable:

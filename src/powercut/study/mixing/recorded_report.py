@@ -91,7 +91,7 @@ def _worth(records: Sequence[Record]) -> TextTable:
             shares = [each[f"draws_{name}"] / (each["chains"] * each["steps"]) for each in r["worth"]]
             fields += [f"{100 * float(np.median(shares)):.0f}" if shares else NOTHING]
         rows.append(TextRow(fields))
-    of = [f"{figure} of {name}" for name in ("log p", "length") for figure in ("R-hat", "remember, %", "draws, %")]
+    of = [figure for name in ("log p", "length") for figure in (f"R-hat of {name}", "start remembered, %", "draws, %")]
     return TextTable(["cell", "problems", *of], rows)
 
 
