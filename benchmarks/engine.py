@@ -7,7 +7,7 @@ switched off), in turn, several times, in one thread; the engine also computes l
 what cuts cost in prefill, the price of copying a prefix against computing it, and the sampler's own share of the time.
 
 Of a GGUF file: the llama engine against llama.cpp's own batched decoding and against the transformers engine, and the
-time to a first token (sections decoding, engines, first).
+time to a first token (sections decoding, largest, engines, first).
 """
 
 from __future__ import annotations
@@ -193,6 +193,7 @@ def of_a_gguf_file(args, console):
     """The tables of a GGUF file."""
     sections = {
         "decoding": lambda: gguf_file.speeds(args.model, args.requests, args.new_tokens, args.repeats, args.threads),
+        "largest": gguf_file.finding_the_largest,
         "engines": lambda: gguf_file.against_transformers(args.model, args.requests, args.new_tokens, args.threads),
         "first": lambda: gguf_file.first_tokens(args.model, args.threads),
     }
@@ -211,7 +212,8 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--chains", type=int, default=32)
     parser.add_argument("--chain-tokens", type=int, default=64, help="max_new_tokens of the chains")
-    parser.add_argument("--sections", nargs="+", default=["decoding", "copying", "chains", "engines", "first"])
+    every = ["decoding", "copying", "chains", "largest", "engines", "first"]
+    parser.add_argument("--sections", nargs="+", default=every)
     parser.add_argument("--length", type=int, default=512, help="context_length")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the llama engine")
     args = parser.parse_args()

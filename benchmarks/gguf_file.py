@@ -12,6 +12,8 @@ import statistics
 import subprocess
 import sys
 import time
+import timeit
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from rich.table import Table
 import powercut as pc
 from powercut.engines.llama.context import Context, context_options
 from powercut.engines.llama.gguf_model import GgufModel
+from powercut.engines.llama.llama_slots import largest
 
 ALPHA, TOP_K = 4.0, 50
 
@@ -137,6 +140,18 @@ def against_transformers(path, counts, new_tokens, threads):
         asyncio.run(engine.aclose())
     for count in counts:
         table.add_row(str(count), *(f"{rates[name, count]:.0f}" for name in ("llama", "transformers")))
+    return table
+
+
+def finding_the_largest(repeats=9):
+    """Table: milliseconds a row to find the 50 largest of a large vocabulary's logits."""
+    table = Table("vocabulary", "rows", "llama engine, ms a row", "argpartition, ms a row", title="The 50 most likely")
+    for size in (49_152, 151_936):
+        for rows in (1, 8, 32):
+            logits = np.random.default_rng(rows).normal(size=(rows, size)).astype(np.float32)
+            jobs = partial(largest, logits, TOP_K), partial(np.argpartition, logits, size - TOP_K, axis=1)
+            taken = [statistics.median(timeit.repeat(job, number=1, repeat=repeats)) for job in jobs]
+            table.add_row(str(size), str(rows), *(f"{1000 * seconds / rows:.2f}" for seconds in taken))
     return table
 
 
