@@ -96,6 +96,8 @@ def _reader(members: Sequence[Any]) -> Read:
 
 def _reader_of(hint: Any) -> Read:
     origin, inner = get_origin(hint), get_args(hint)
+    if (alias := getattr(origin, "__value__", None)) is not None:  # numpy's arrays from Python 3.12 on
+        origin = get_origin(alias)
     if origin is tuple:
         return _items(_reader_of(inner[0]))
     if origin is np.ndarray:
