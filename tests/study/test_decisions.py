@@ -100,3 +100,10 @@ def test_the_map_finds_the_decision_and_not_the_detail():
     assert all(row["estimate"] == pytest.approx(0, abs=0.15) for place in (1, 2, 3) for row in by_place[place])
     assert found.table.rows[0].fields[0] == "rank correlation of jump and information"
     assert len(found.sections[1].parts) == 3
+    assert [part.link[0] for part in found.sections[1].parts] == [f"completions.html#chain={i}" for i in (1, 2, 3)]
+    page = found.pages["completions.html"]
+    assert page.count('<script type="application/octet-stream"') == 3
+    assert '"notes": []' in page
+    older = [{name: value for name, value in records[i].items() if name != "lines"} for i in range(3)]
+    assert findings(older, "a table", 0).pages == {}
+    assert findings(older, "a table", 0).sections[1].parts[0].link is None

@@ -26,11 +26,15 @@ class Plots:
 
 @dataclass(frozen=True)
 class Part:
-    """A table with what is said of it; ``draw`` makes the plots beside it, whose figures are those of the table."""
+    """A table with what is said of it; ``draw`` makes the plots beside it, whose figures are those of the table.
+
+    ``link`` is an address beside the page, and what there is to see.
+    """
 
     caption: str
     table: TextTable
     draw: Callable[[], Plots] | None = None
+    link: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from powercut.report.page import Section
@@ -17,7 +17,8 @@ Record = Mapping[str, Any]
 class Findings:
     """``says`` is a paragraph on what the figures do and do not show; ``table`` is the main one, for a terminal.
 
-    ``rows`` are the figures at full precision, for CSV.
+    ``rows`` are the figures at full precision, for CSV. ``pages`` are further pages by their files' names, to which
+    parts link.
     """
 
     title: str
@@ -25,3 +26,4 @@ class Findings:
     table: TextTable
     sections: Sequence[Section]
     rows: Sequence[Record]
+    pages: Mapping[str, str] = field(default_factory=dict)

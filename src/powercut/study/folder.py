@@ -3,7 +3,7 @@
     OUT/study.json       StudyFacts: which study, its settings, how it was made
     OUT/records.jsonl    a line for each thing that was measured, as soon as it is; its "key" says which
     OUT/figures.csv      the figures at full precision
-    OUT/study.html       tables and plots in one page
+    OUT/study.html       tables and plots in one page, and what it links to beside it
 
 The same command takes up what an interruption left. One process at a time writes to a study.
 """
@@ -84,7 +84,9 @@ class StudyFolder:
         about = f"powercut study {self._facts.study}, powercut {version('powercut')}"
         footer = "Every figure, its definition and its source are in powercut's docs/study.md."
         write_whole(page, html(findings.sections, findings.title, about, says=findings.says, footer=footer))
-        return [csv, page]
+        for name, text in findings.pages.items():
+            write_whole(self.path / name, text)
+        return [csv, page, *(self.path / name for name in findings.pages)]
 
     def _read(self) -> StudyFacts | None:
         file = self.path / "study.json"

@@ -10,7 +10,7 @@ from typing import Any
 
 from powercut.chains import Chain, Chains
 from powercut.errors import SettingError
-from powercut.samplers import BestOfN, EntropyCut, Rejection, Sampler, UniformCut
+from powercut.samplers import BestOfN, EntropyCut, LowTemperature, Rejection, Sampler, Standard, UniformCut
 from powercut.samplers.named import build_sampler
 from powercut.step_lines import Piece
 from powercut.trace import Trace
@@ -123,9 +123,9 @@ class _Maker:
             shown_settings = {k: v for k, v in drawn_with.settings.items() if v not in (None, [], ())}
             head |= {"sampler": drawn_with.sampler, "model": drawn_with.model, "seed": drawn_with.seed}
             head |= {"settings": shown_settings}
-        if completed is None:
+        if completed is None and not isinstance(self._sampler, Standard | LowTemperature):  # of whom that is all
             self._notes.append(f"{place} has no end: its run goes on, or was interrupted")
-        else:
+        if completed is not None:
             head |= {"logp": completed.logp, "finished": completed.finished}
             head |= {"stats": asdict(completed.stats), "tokens": len(completed.tokens)}
             label = f"{place} · log p {completed.logp:.2f}"

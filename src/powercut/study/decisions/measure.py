@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +12,10 @@ from powercut.cuts import EntropyJump
 from powercut.engines.protocol import Engine
 from powercut.samplers import LowTemperature
 from powercut.samplers.draw import Draw, request_seeds
+from powercut.step_lines import StepLines
 from powercut.study.findings import Record
 from powercut.study.redraws import Extract, answers_of, each_prompt, redraw
-from powercut.trace import FloatArray, IntArray, Trace
+from powercut.trace import Event, FloatArray, IntArray, Trace
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ async def _measure(
 ) -> Record:
     rng = np.random.default_rng(np.random.SeedSequence(redraws.seed, spawn_key=(number,)))
     horizon = sampler.max_new_tokens
-    async with Draw(engine, prompt, sampler.decoding) as draw:
+    drawn_with: dict[str, Any] = {"settings": asdict(sampler), "seed": redraws.seed, "model": engine.name}
+    lines = StepLines(engine.text, sampler="low-temperature", **drawn_with)
+    async with Draw(engine, prompt, replace(sampler.decoding, rows=True)) as draw:
         whole = await draw.extend(Trace.empty(), horizon, request_seeds(rng, 1)[0])
         jumps = EntropyJump(1)(whole.entropy)
         cuts = choose_cuts(jumps, redraws.cuts, rng)
@@ -74,6 +78,7 @@ async def _measure(
         "finished": whole.finished,
         "answer": answer,
         "cuts": found,
+        "lines": lines.event(number, 0, Event(0, 1, None, whole, whole, prompt)),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from powercut.chains import Chains
 from powercut.report.curves import Curve, curves
 from powercut.report.page import Part, Plots, Section
 from powercut.report.tables import NOTHING, TextRow, TextTable, number, p_value, percent
@@ -15,6 +16,7 @@ from powercut.study.bootstrap import clustered_interval
 from powercut.study.decisions.information import Information, information, rank_correlation
 from powercut.study.findings import Findings, Record
 from powercut.trace import FloatArray
+from powercut.view.page import view_page
 
 SAYS = (
     "A token decides where the final answer depends on it. From each cut the completion is drawn again several times, "
@@ -25,6 +27,9 @@ SAYS = (
     "for the text without mattering for the answer, which this does not see; and an answer that hardly varies leaves "
     "nothing to be decided."
 )
+
+COMPLETIONS = "completions.html"
+"""The page of all completions (view/)."""
 
 _PERMUTATIONS, _ALARM, _BINS = 200, 0.05, 5
 _JUMP, _ENTROPY, _INFORMATION = range(3)
@@ -51,6 +56,9 @@ def findings(records: Sequence[Record], what: str, seed: int) -> Findings:
         [Cut(cut, information(cut["tokens"], cut["answers"], rng, _PERMUTATIONS)) for cut in record["cuts"]]
         for record in records
     ]
+    chains = Chains()
+    for line in (line for record in records for line in record.get("lines", ())):
+        chains.add(line)
     groups = [np.array([cut.row for cut in cuts]) for cuts in maps if cuts]
     premise = _premise(groups, rng)
     sections = [
@@ -72,9 +80,10 @@ def findings(records: Sequence[Record], what: str, seed: int) -> Findings:
                 ),
             ],
         ),
-        Section("Maps", [_map(record, cuts) for record, cuts in zip(records[:5], maps, strict=False)]),
+        Section("Maps", [_map(record, cuts, chains) for record, cuts in zip(records[:5], maps, strict=False)]),
     ]
-    return Findings("Where does the model decide?", SAYS, premise, sections, list(_rows(records, maps)))
+    pages = {COMPLETIONS: view_page(chains, "Completions")} if chains.by_place else {}
+    return Findings("Where does the model decide?", SAYS, premise, sections, list(_rows(records, maps)), pages)
 
 
 def _premise(groups: Sequence[FloatArray], rng: np.random.Generator) -> TextTable:
@@ -132,18 +141,20 @@ def _calibration_plot(maps: Sequence[Sequence[Cut]]) -> Plots:
     return Plots([curves([Curve(x, y, colour=2)], "Information over jumps", "jump, nats", "information, nats")])
 
 
-def _map(record: Record, cuts: Sequence[Cut]) -> Part:
-    rows = []
+def _map(record: Record, cuts: Sequence[Cut], chains: Chains) -> Part:
+    rows, place = [], (record["prompt"], 0)
+    shown = sorted(chains.by_place).index(place) + 1 if place in chains.by_place else None
     for cut in cuts:
         info, found = cut.information, cut.record
         interval = f"{number(info.estimate)} [{number(info.low)}, {number(info.high)}]"
         kinds = f"{len(set(found['tokens'])):,}", f"{len(set(found['answers'])):,}"
-        place = [f"{found['position']:,}", number(found["entropy"]), number(found["jump"])]
-        rows.append(TextRow([*place, interval, p_value(info.p), *kinds], {3} if info.p <= _ALARM else set()))
+        where = [f"{found['position']:,}", number(found["entropy"]), number(found["jump"])]
+        rows.append(TextRow([*where, interval, p_value(info.p), *kinds], {3} if info.p <= _ALARM else set()))
     head = ["position", "entropy, nats", "jump, nats", "information, nats", "p", "tokens drawn", "answers drawn"]
     end = "finished" if record["finished"] else "cut off"
     caption = f"Prompt {record['prompt']}: {record['length']:,} tokens, {end}, answer {record['answer'] or 'none'}."
-    return Part(f"{caption} Bold: above chance at {_ALARM:g}.", TextTable(head, rows), lambda: _map_plot(cuts))
+    link = None if shown is None else (f"{COMPLETIONS}#chain={shown}", "The completion, token by token.")
+    return Part(f"{caption} Bold: above chance at {_ALARM:g}.", TextTable(head, rows), lambda: _map_plot(cuts), link)
 
 
 def _map_plot(cuts: Sequence[Cut]) -> Plots:
