@@ -56,7 +56,8 @@ def curves(
         if "y" in log:
             log_y(axes)
         elif y_from is not None:
-            axes.set_ylim(y_from, axes.dataLim.ymax + 0.05 * (axes.dataLim.ymax - y_from) or None)
+            top = float(axes.dataLim.ymax)  # -inf where nothing is drawn
+            axes.set_ylim(y_from, top + 0.05 * (top - y_from) if y_from < top < np.inf else None)
         if "x" in log:
             log_x(axes, [x for curve in several for x in curve.x])
         ticks = {x: f"{x:,g}" for x in sorted({x for curve in several for x in curve.x})}
