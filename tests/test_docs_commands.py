@@ -13,7 +13,7 @@ from powercut.cli import main
 from powercut.cli import reproduce as reproduce_command
 from powercut.samplers import SAMPLERS
 from tests.letters import Letters
-from tests.pages import PAGES, commands, spans
+from tests.pages import PAGES, ROOT, commands, spans
 from tests.report import example
 
 ALPHABET = "\0" + "".join(map(chr, range(32, 127))) + "\n"
@@ -49,7 +49,7 @@ def load(model=None, /, **options):
     if model is not None and Path(model).name == "anchor-lm":
         return real_load(model, **options)
     engine = powercut.TableEngine(law, END, text=PlainText(ALPHABET))
-    engine.name = "SmolLM2-135M-Instruct"
+    engine.name = "smollm2"
     return engine
 
 
@@ -184,6 +184,8 @@ OF_OTHERS = {
 
 def test_every_flag_that_a_page_names_is_one():
     flags = set(re.findall(r"--[a-z][\w-]*", PAGES["cli.md"]))
+    for script in (ROOT / "benchmarks").glob("*.py"):
+        flags.update(re.findall(r'"(--[a-z][\w-]*)"', script.read_text()))
     named = {span.split()[0].partition("=")[0] for text in PAGES.values() for span in spans(text) if span[:2] == "--"}
     assert len(named) > 30
     assert {flag for name in named for flag in name.split("/")} - flags <= OF_OTHERS
