@@ -99,8 +99,12 @@ def test_a_transformers_run_survives_kills(tmp_path, start):
     assert main(["eval", *run, "--out", str(tmp_path / "whole")]) == 0
     found, undisturbed = rows(out), rows(tmp_path / "whole")
     assert len(found) == 8
-    assert same(found, undisturbed, "logp", "entropy", "tokens_prefilled", "text", "answer", "correct", "reason")
+    rounded = ("logp", "entropy", "chain")
+    assert same(found, undisturbed, *rounded, "tokens_prefilled", "text", "answer", "correct", "reason")
     # Rounding in the model may depend on what else is in its batch.
     for key, row in found.items():
         assert row["logp"] == pytest.approx(undisturbed[key]["logp"], rel=1e-4)
+        stage, wanted = row["chain"], undisturbed[key]["chain"]
+        assert stage.pop("logp") == pytest.approx(wanted.pop("logp"), rel=1e-4)
+        assert stage == wanted
         assert row["text"] == undisturbed[key]["text"]
