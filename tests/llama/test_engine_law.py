@@ -155,8 +155,10 @@ def test_a_chain_prefills_its_prompt_once(load):
     engine = load(20, slots=4)
     sampler = pc.UniformCut(alpha=2, steps=10, blocks=4, max_new_tokens=40, top_k=5, refine_finished=True)
     pc.sample(engine, sampler, [list(range(1, 19))] * 2, n=2, seed=1)
-    # Of four chains with one prompt the first computes it; each draws its first token after the last token of it.
-    assert engine.usage.prefilled <= 18 + 3
+    # Of four chains with one prompt the first computes it. The others feed its last token, and some feed the one that
+    # they drew last, or knew without drawing it; twice computed it would be 18 + 17 at the least.
+    assert engine.usage.prefilled < 18 + 17
+    assert engine.usage.prefilled < 0.01 * engine.usage.reused
 
 
 @pytest.mark.parametrize("top_k", [5, None])
