@@ -92,7 +92,7 @@ $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 
 $(VENV)/.llama: $(VENV)/.dev
 	@echo "installing $(LLAMA) (10 minutes, the first time only)"
-	@CMAKE_ARGS=-DLLAVA_BUILD=OFF $(PIP) $(LLAMA)
+	@$(PIP) $(LLAMA)
 	@touch $@
 
 $(VENV)/.chromium: $(VENV)/.dev
