@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from powercut.errors import SettingError, one_line
-from powercut.records import Completed, open_file
+from powercut.records import Completed, read_lines
 from powercut.step_lines import Likely, Piece
 from powercut.strict_json import from_json
 from powercut.trace import IntArray, Step, Trace
@@ -124,11 +124,7 @@ def read_chains(file: Path) -> Chains:
     Raises SettingError, with file and line, for what is no line of such a file; the last one may be torn.
     """
     chains = Chains()
-    try:
-        with open_file(file) as stream:
-            lines = stream.read().split(b"\n")
-    except OSError as error:
-        raise SettingError(f"{file} cannot be read: {error.strerror}") from None
+    lines = read_lines(file)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

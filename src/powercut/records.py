@@ -229,18 +229,22 @@ def read_run(folder: Path) -> RunFacts | None:
     return facts
 
 
+def read_lines(file: Path) -> list[bytes]:
+    """The lines of a file, the last without an end. Raises SettingError for one that cannot be read."""
+    try:
+        with open_file(file) as stream:
+            return stream.read().split(b"\n")
+    except OSError as error:
+        raise SettingError(f"{file} cannot be read: {error.strerror}") from None
+
+
 def read_completions(file: Path) -> list[Completed]:
     """The completions that ``powercut sample --json`` wrote, or those among the proposals of ``--save-trace``.
 
     Raises SettingError, with file and line, for what is none, and for a file without any.
     """
     found = []
-    try:
-        with open_file(file) as stream:
-            lines = stream.read().split(b"\n")
-    except OSError as error:
-        raise SettingError(f"{file} cannot be read: {error.strerror}") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(file), start=1):
         if line.strip():
             try:
                 values = json.loads(line)

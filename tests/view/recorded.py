@@ -15,6 +15,7 @@ from powercut.step_lines import StepLines
 from powercut.strict_json import json_line
 from powercut.text import completion_text
 from powercut.trace import Completion, Event, Rows, Stats, Step, Trace
+from tests.letters import Letters
 
 NAMES = {kind: name for name, kind in SAMPLERS.items()}
 
@@ -26,25 +27,17 @@ WORDS = [
 """The vocabulary of the small model; token 0 ends a text."""
 
 
-class Words:
+class Words(Letters):
     """Text whose tokens are WORDS."""
 
-    has_chat_template = False
+    def __init__(self):
+        super().__init__(WORDS)
 
     async def encode(self, text):
-        return [WORDS.index(word) for word in text.split("|")]
-
-    async def encode_chat(self, messages, template_args=None):
-        raise AssertionError("there is no template")
-
-    async def is_rendered(self, text):
-        return False
-
-    async def decode(self, tokens):
-        return self.decode_now(tokens)
+        return await super().encode(text.split("|"))
 
     def decode_now(self, tokens):
-        return "".join(WORDS[token] for token in tokens if token)
+        return super().decode_now([token for token in tokens if token])
 
 
 def words_engine(seed=0):

@@ -49,8 +49,8 @@ class _Decode:
 class _Flight:
     """A move on its way, after ``nulls`` null steps; ``at`` is its place behind them.
 
-    ``tail`` is what came of it so far, and ``guessed_at`` how many tokens of that the last guess knew. An extension is
-    ``void`` once it is known that it will not come; a step is judged by whoever waits for it.
+    ``tail`` is what came of it so far, and ``guessed_at`` how many tokens of that the last guess knew. Once it is known
+    that it will not come, one that takes a ``decode`` is cancelled, since others may want that; any other is ``void``.
     """
 
     at: int
