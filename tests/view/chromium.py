@@ -77,6 +77,15 @@ class Page:
         )
         return self.run("return document.getElementById('token').innerText")
 
+    @contextmanager
+    def before_each_page(self, script):
+        """A script runs before those of a page that is opened meanwhile."""
+        added = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
     def size(self, width, height=900):
         how = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", how)

@@ -225,6 +225,17 @@ def test_the_picture_has_every_event_as_it_was(page, chain):
     assert len(page.all("details.words tbody tr")) == len(events)
 
 
+@pytest.mark.parametrize("sampler", [CHAIN, SMC(particles=4, block_size=8, max_new_tokens=24)])
+def test_the_picture_is_there_before_the_first_frame(page, sampler, tmp_path):
+    """Whoever opens a page at a step finds it, however busy the machine: observers report only after a frame."""
+    _, _, chains = recorded(sampler, seed=1)
+    file = tmp_path / "at-once.html"
+    file.write_text(view_page(chains, "at once"), encoding="utf-8")
+    with page.before_each_page("window.ResizeObserver = class { observe() {} };"):
+        page.open(f"file://{file}")
+        assert page.find(".plot svg").get_attribute("aria-label")
+
+
 def test_search(page, chain):
     events, url = chain
     page.open(url)

@@ -218,6 +218,7 @@ async function open(index, { push = true } = {}) {
       el("span", { class: "grow" }), el("input", { id: "search", type: "search", placeholder: "search ( / )", "aria-label": "Search the text" }), el("span", { id: "found", class: "soft", "aria-live": "polite" })),
     el("div", { class: "below" }, el("div", { class: "left" }, el("div", { id: "texts" }), state.branches.node, tintKey()),
       el("aside", null, el("div", { id: "panel" }), el("div", { id: "token" }))));
+  state.view.picture.draw?.();  // it has its width now; an observer tells of it only after the first frame
   $("search").addEventListener("input", (event) => search(event.target.value));
   const at = state.view.find(hashed());
   go(at >= 0 ? at : state.view.last, { push });
