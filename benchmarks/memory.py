@@ -1,6 +1,8 @@
-"""Memory of a process that decodes on the CPU, against what the transformers engine announces.
+"""Memory of a process that decodes on the CPU, against what its engine announces.
 
     python benchmarks/memory.py [--model M] [--dtype D] [--slots 8] [--length 512]
+
+The transformers engine, or, of a GGUF file, the llama engine.
 
 Measured is what the process grew by since the libraries were imported: when the model is loaded, and when every slot
 has been full to its end.
@@ -19,8 +21,7 @@ from rich.table import Table
 
 import powercut as pc
 from powercut.engines.protocol import Chain
-from powercut.engines.transformers import TransformersEngine
-from powercut.models.libraries import libraries
+from powercut.models.gguf_files import is_gguf
 
 
 async def fill(engine):
@@ -33,21 +34,36 @@ async def fill(engine):
         await asyncio.gather(*(engine.extend(request) for request in requests))
 
 
+def engine_of(model):
+    """The engine's class, its libraries imported, and what it is loaded with."""
+    if is_gguf(model):
+        from powercut.engines.llama import LlamaEngine
+        from powercut.engines.llama.library import llama
+
+        llama()
+        return LlamaEngine, {}
+    from powercut.engines.transformers import TransformersEngine
+    from powercut.models.libraries import libraries
+
+    libraries()
+    return TransformersEngine, {"device": "cpu"}
+
+
 def main():
     """Load, fill, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="hub id or folder; default: the bundled SmolLM2-135M-Instruct")
+    parser.add_argument("--model", help="hub id, folder or GGUF file; default: the bundled SmolLM2-135M-Instruct")
     parser.add_argument("--dtype", help="float32, bfloat16, ...")
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--length", type=int, default=512, help="context_length")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    libraries()
+    kind, options = engine_of(args.model or "")
     process = psutil.Process()
     before = process.memory_info().rss
-    engine = TransformersEngine.load(
-        args.model, device="cpu", dtype=args.dtype, slots=args.slots, context_length=args.length
-    )
+    if args.dtype:
+        options["dtype"] = args.dtype
+    engine = kind.load(args.model, slots=args.slots, context_length=args.length, **options)
     engine.stop_tokens = frozenset()
     loaded = process.memory_info().rss - before
     asyncio.run(fill(engine))
@@ -57,7 +73,7 @@ def main():
     )
     for name, announced, grown in (
         ("loaded", engine.weight_bytes, loaded),
-        ("every slot full", engine.weight_bytes + engine.cache_bytes, full),
+        ("every slot full", engine.weight_bytes + engine.cache_bytes + getattr(engine, "work_bytes", 0), full),
     ):
         table.add_row(name, *(f"{size / 2**30:.2f} GiB" for size in (announced, grown)), f"{grown / announced:.2f}")
     Console().print(table)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from arviz_stats.base import array_stats
 from scipy import stats
 
 from powercut.diagnostics import autocorrelation, binomial_upper, effective_draws, meeting_bound, nested_rhat
@@ -81,6 +82,15 @@ def test_nested_rhat_of_single_chains_is_that_of_their_means_and_variances():
     between, within = x.mean(2).var(ddof=1), x.var(2, ddof=1).mean()
     assert nested_rhat(x) == pytest.approx(math.sqrt(1 + between / within))
     assert nested_rhat(x + 3 * np.arange(6)[:, None, None]) > 3
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 40), (6, 1, 40), (2, 3, 4)])
+def test_nested_rhat_is_that_of_arviz_where_it_has_one(shape):
+    """It has none for fewer than four draws."""
+    x = np.random.default_rng(4).normal(size=shape) + np.arange(shape[0])[:, None, None]
+    starts = np.repeat(np.arange(shape[0]), shape[1])
+    theirs = array_stats.rhat_nested(x.reshape(-1, shape[2]), superchain_ids=starts, method="identity")
+    assert nested_rhat(x) == pytest.approx(theirs, rel=1e-12)
 
 
 @pytest.mark.parametrize("start", [[0.0, 0.0], [0.0, 1.0], [-31.7, -31.7]])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from powercut.errors import SettingError
 from powercut.trace import FloatArray
 
 _LEAST = 1e-12
@@ -106,23 +107,17 @@ def autocorrelation(chain: ArrayLike) -> FloatArray:
 def effective_draws(chains: ArrayLike) -> float:
     """The effective sample size of the mean over ``[chains, draws]``: so many independent draws would do as well.
 
-    Autocorrelations of all chains together are summed in pairs up to Geyer's (1992) initial monotone sequence, as in
-    Vehtari et al. (2021); 0 where no chain varies. Raises ValueError for fewer than four draws.
+    That of arviz-stats (Vehtari et al. 2021, arXiv 1903.08008): each chain is split in two, so that drift counts
+    against it. 0 where no chain varies, which is not converged. Raises ValueError for fewer than four draws,
+    SettingError where arviz-stats is missing.
     """
     x = np.asarray(chains, dtype=np.float64)
     if x.ndim != 2 or x.shape[1] < 4:
         raise ValueError("the effective sample size needs [chains, draws], at least four of the latter")
-    m, n = x.shape
-    own = x.var(1, ddof=1)
-    within = float(own.mean())
-    if within <= _LEAST * max(float(np.square(x).max()), 1e-300):
+    if float(x.var(1, ddof=1).mean()) <= _LEAST * max(float(np.square(x).max()), 1e-300):
         return 0.0
-    whole = within * (n - 1) / n + (float(x.mean(1).var(ddof=1)) if m > 1 else 0.0)
-    covariance = np.stack([autocorrelation(chain) * (n - 1) / n * v for chain, v in zip(x, own, strict=True)]).mean(0)
-    rho = 1 - (within - covariance * n / (n - 1)) / whole
-    rho[0] = 1.0
-    pairs = rho[: 2 * (n // 2)].reshape(-1, 2).sum(1)
-    ends = np.flatnonzero(pairs < 0)
-    pairs = np.minimum.accumulate(pairs[: ends[0] if len(ends) else None])
-    time = max(2 * float(pairs.sum()) - 1, 1 / math.log10(m * n)) if len(pairs) else 1.0
-    return float(m * n / time)
+    try:
+        from arviz_stats.base import array_stats
+    except ImportError as error:
+        raise SettingError(f"effective_draws needs {error.name}: pip install 'powercut[report]'") from error
+    return float(array_stats.ess(x, method="mean"))
