@@ -71,8 +71,8 @@ def tables(text):
 
 
 def test_numbers_have_three_digits():
-    shown = [number(x) for x in (0.123, -3.456, 12.34, 456.7, 1234.5, -1e6, NAN, float("-inf"))]
-    assert shown == ["0.12", "−3.46", "12.3", "457", "1,234", "−1,000,000", "–", "−inf"]
+    shown = [number(x) for x in (0.123, -3.456, 12.34, 456.7, 1234.5, -1e6, NAN, float("-inf"), -0.001)]
+    assert shown == ["0.12", "−3.46", "12.3", "457", "1,234", "−1,000,000", "–", "−inf", "0.00"]
     assert [percent(0.1234), percent(NAN), p_value(0.0004), p_value(0.0449)] == ["12.3", "–", "<0.001", "0.045"]
 
 

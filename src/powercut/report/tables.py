@@ -59,9 +59,9 @@ def number(value: float) -> str:
     if math.isnan(value):
         return NOTHING
     if math.isinf(value) or abs(value) >= 1000:
-        return f"{value:,.0f}".replace("-", "−")
+        return f"{value:z,.0f}".replace("-", "−")
     digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
-    return f"{value:.{digits}f}".replace("-", "−")
+    return f"{value:z.{digits}f}".replace("-", "−")
 
 
 def p_value(p: float) -> str:

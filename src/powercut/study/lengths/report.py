@@ -159,7 +159,7 @@ def _differences(drawn: dict[str, list[Record]], rng: np.random.Generator) -> Te
         if name == PLAIN:
             continue
         d = _means(own, "tokens") - plain
-        value, low, high = (f"{end:+.1f}".replace("-", "−") for end in _interval(d, rng))
+        value, low, high = (f"{end:+z.1f}".replace("-", "−") for end in _interval(d, rng))
         longer, shorter = int((d > 0).sum()), int((d < 0).sum())
         rows.append(
             TextRow([name, f"{value} [{low}, {high}]", f"{longer}", f"{shorter}", p_value(sign_test(longer, shorter))])
