@@ -17,6 +17,9 @@ from typing import Any
 from powercut.errors import PowercutError
 from powercut.strict_json import json_line
 
+DRAFT = ".tmp"
+"""Ends the name of a file that is being written."""
+
 
 class Lines:
     """A file of JSON lines that survives a kill at any moment."""
@@ -60,17 +63,46 @@ class Lines:
                 os.truncate(self.path, whole)
 
 
+class Draft:
+    """A file that is written piece by piece: at any moment the old one is there, or, once it is kept, the new one.
+
+    Raises PowercutError for what cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._draft = path.with_name(path.name + DRAFT)
+        with one_system_line(path):
+            self._draft.unlink(missing_ok=True)  # of a process that was killed; a pipe or a link may stand there too
+            self._file = self._draft.open("xb")
+
+    def write(self, data: bytes) -> None:
+        """Add to it."""
+        with one_system_line(self.path):
+            self._file.write(data)
+
+    def keep(self) -> None:
+        """Put it in its place, once it is on the disk."""
+        with one_system_line(self.path):
+            with self._file as file:
+                file.flush()
+                os.fsync(file.fileno())
+            self._draft.replace(self.path)
+            _sync_folder(self.path.parent)
+
+    def drop(self) -> None:
+        """Leave what was there before."""
+        with contextlib.suppress(OSError):  # a full disk, on which nothing more is to be written
+            self._file.close()
+        with one_system_line(self.path):
+            self._draft.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, data: str | bytes) -> None:
     """Write a file so that at any moment either the old one or the new one is there; PowercutError if that fails."""
-    draft = path.with_name(path.name + ".tmp")
-    with one_system_line(path):
-        draft.unlink(missing_ok=True)  # of a process that was killed; a pipe or a link may stand there too
-        with draft.open("xb") as file:
-            file.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        _sync_folder(path.parent)
+    draft = Draft(path)
+    draft.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
+    draft.keep()
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@
     RUN/run.json                RunFacts
     RUN/cells/CELL/cell.json    CellFacts
     RUN/cells/CELL/results.jsonl, completions.jsonl    a Result a line, graded and not graded yet
+    RUN/cells/CELL/steps/*.jsonl.gz                    eval --save-trace: the same lines, a file a completion
 
 A field that may be None may be missing, and one that is not known here is passed over: an older or a newer powercut
 wrote it. What cannot be read is named with its file and line.
@@ -13,13 +14,17 @@ wrote it. What cannot be read is named with its file and line.
 from __future__ import annotations
 
 import errno
+import gzip
+import hashlib
 import json
 import os
+import re
 import stat
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 from powercut.errors import SettingError, one_line
 from powercut.stage_log import LastStage
@@ -34,6 +39,9 @@ MEASURES = (
     *("null_steps", "log_z", "finished", "satisfied"),
 )
 """What a Result measures of its completion."""
+
+STEPS, STEP_FILE = "steps", ".jsonl.gz"
+"""The folder of a cell's step files, and the end of their names."""
 
 T = TypeVar("T")
 
@@ -234,8 +242,17 @@ def read_lines(file: Path) -> list[bytes]:
     try:
         with open_file(file) as stream:
             return stream.read().split(b"\n")
-    except OSError as error:
-        raise SettingError(f"{file} cannot be read: {error.strerror}") from None
+    except (OSError, EOFError, zlib.error) as error:  # the last two: of a compressed file
+        raise SettingError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def step_file(cell: Path, problem: str | int, seed: int) -> Path:
+    """Where a cell's folder has the steps of a completion: a name that any file system takes, of no other one."""
+    name = re.sub(r"[^a-z0-9_.-]+", "-", str(problem).lower())[:80].strip(".-")
+    if name != str(problem):
+        digest = hashlib.sha256(str(problem).encode("utf-8", "backslashreplace")).hexdigest()[:8]
+        name = f"{name}-{digest}".strip("-")
+    return cell / STEPS / f"{name}--{seed}{STEP_FILE}"
 
 
 def read_completions(file: Path) -> list[Completed]:
@@ -258,11 +275,11 @@ def read_completions(file: Path) -> list[Completed]:
 
 
 def open_file(file: Path) -> BinaryIO:
-    """A file to read; OSError for a folder, and for a device or a pipe, which need not end."""
+    """A file to read, uncompressed; OSError for a folder, and for a device or a pipe, which need not end."""
     mode = file.stat().st_mode
     if not stat.S_ISREG(mode):
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR)) if stat.S_ISDIR(mode) else OSError(0, "It is no file")
-    return file.open("rb")
+    return cast(BinaryIO, gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
 
 
 def read_record(kind: type[T], file: Path) -> T:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import stat
 import sys
 
 import powercut
@@ -26,8 +27,9 @@ def die_at(write: int, how: str) -> None:
             sync(file)
         if last:
             descriptor = file if isinstance(file, int) else file.fileno()
-            if how == "torn" and (size := os.fstat(descriptor).st_size) > 40:
-                os.ftruncate(descriptor, size - 40)
+            status = os.fstat(descriptor)
+            if how == "torn" and stat.S_ISREG(status.st_mode) and status.st_size > 40:  # a folder cannot be torn
+                os.ftruncate(descriptor, status.st_size - 40)
             os.kill(os.getpid(), signal.SIGKILL)
         sync(file)
 

@@ -78,6 +78,14 @@ def evaluate(
             rich_help_panel=_RUN,
         ),
     ] = False,
+    save_trace: Annotated[
+        bool,
+        typer.Option(
+            "--save-trace",
+            help="Keep every step of every completion: powercut report makes a page of each, powercut view one.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.", rich_help_panel=_RUN)] = False,
     model: Annotated[
         list[str] | None,
@@ -132,6 +140,7 @@ def evaluate(
         local=local,
         quiet=quiet,
         regrade=regrade,
+        save_trace=save_trace,
     )
     results = run()
     show_summary(results)

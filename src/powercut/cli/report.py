@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
+from powercut.cli.counting import counting
 from powercut.cli.interrupts import interruptible
 from powercut.cli.output import say
 from powercut.cli.show_table import show_table
+from powercut.durable import write_whole
 from powercut.errors import PowercutError, SettingError
+
+if TYPE_CHECKING:
+    from powercut.report.completions import Page
 
 FILES = {"md": "report.md", "csv": "results.csv", "html": "report.html"}
 
@@ -30,8 +37,9 @@ def report(
 ) -> None:
     """Report on runs: accuracy with intervals, pass@k, costs, tests against baselines, ablations.
 
-    Writes report.md, results.csv and report.html, a page with plots that needs no network. On stdout is the main table;
-    when piped, as lines with tabs. Several folders make one report, which compares their models.
+    Writes report.md, results.csv and report.html, a page with plots that needs no network. Of a run that was made with
+    --save-trace it leads to a page of each completion, step by step. On stdout is the main table; when piped, as lines
+    with tabs. Several folders make one report, which compares their models.
 
     For example:
 
@@ -55,6 +63,31 @@ def report(
     if failure is not None:
         raise PowercutError(f"--out: cannot write {failure.filename or folder}: {failure.strerror}")
     say(f"wrote {', '.join(str(folder / FILES[name]) for name in made.texts)}")
+    if made.pages:
+        _write_pages(folder, made.pages)
+
+
+def _write_pages(folder: Path, pages: Sequence[Page]) -> None:
+    """Write each page that is not there, or older than what it shows; one that cannot be made stops no other."""
+    console = Console(stderr=True, highlight=False)
+    written = 0
+    with counting(console, "pages of completions", 0, len(pages), "pages of completions are there") as step:
+        for page in pages:
+            file = folder / page.place
+            try:
+                if page.source is None or not _is_newer(file, page.source):
+                    text = page.make()
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    write_whole(file, text)
+                    written += 1
+            except (SettingError, OSError) as error:
+                say(f"note: no page of {page.source or page.place}: {error}")
+            step()
+    say(f"wrote {folder / pages[0].place}, which leads to {len(pages) - 1:,} completions; {written - 1:,} are new")
+
+
+def _is_newer(file: Path, source: Path) -> bool:
+    return file.exists() and file.stat().st_mtime_ns > source.stat().st_mtime_ns
 
 
 def _write(folder: Path, texts: dict[str, str]) -> OSError | None:

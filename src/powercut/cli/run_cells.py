@@ -30,7 +30,7 @@ class Run:
     """Variants of samplers on benchmarks, by one model after another, each loaded with ``options``.
 
     ``before`` is called with the engine and the harness of each model before anything is sampled, and says whether to
-    go on. ``local`` runs the programs of tasks that need it.
+    go on. ``local`` runs the programs of tasks that need it; ``save_trace`` keeps the steps of each completion.
     """
 
     out: Path
@@ -44,6 +44,7 @@ class Run:
     local: LocalSandbox | None = None
     quiet: bool = False
     regrade: bool = False
+    save_trace: bool = False
     before: Callable[[Engine, Harness], bool] = lambda engine, harness: True
 
     def __call__(self) -> dict[Cell, list[Result]]:
@@ -80,7 +81,11 @@ class Run:
                 template_args=self.template_args,
             )
             progress = EvalProgress(console, engine.usage)
-            harness = Harness(engine, folder, cells, progress.observe, self.concurrency, regrade=self.regrade)
+            harness = Harness(
+                *(engine, folder, cells, progress.observe, self.concurrency),
+                regrade=self.regrade,
+                save_trace=self.save_trace,
+            )
             try:
                 if self.before(engine, harness):
                     progress.start(harness.results())

@@ -1,4 +1,4 @@
-"""``powercut view``: one HTML page of the chains that ``powercut sample --save-trace`` wrote."""
+"""``powercut view``: one HTML page of the chains that ``--save-trace`` of ``powercut sample`` or ``eval`` wrote."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DRAIN = 2.0
 
 @with_engine_flags
 def view(
-    chain: Annotated[Path, typer.Argument(metavar="CHAIN", help="What sample --save-trace wrote.", show_default=False)],
+    chain: Annotated[Path, typer.Argument(metavar="CHAIN", help="What --save-trace wrote.", show_default=False)],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="The page. Default: CHAIN with .html.")
     ] = None,
@@ -63,6 +63,10 @@ def view(
 
         powercut view chain.jsonl --model smollm2
     """
+    if chain.is_dir():
+        raise SettingError(
+            f"{chain} is a folder: give a file, of a run that of a completion, {chain}/cells/*/steps/*.gz"
+        )
     chains, options = read_chains(chain), split_flags(flags)[0]
     find = None if answer is None else extractor(answer)
     if model is not None:
@@ -72,7 +76,8 @@ def view(
         return
     if options or port:
         raise SettingError("a page without --model has no engine and no port: give --model, or leave their flags out")
-    target = output or chain.with_suffix(".html")
+    plain = chain.with_suffix("") if chain.suffix == ".gz" else chain
+    target = output or plain.with_suffix(".html")
     page = view_page(chains, chain.name, find)
     with OutFile("--output", target, force=force) as out:
         out.write(page)

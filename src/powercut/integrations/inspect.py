@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,17 +23,18 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 from powercut.engines import load
 from powercut.engines.protocol import Engine
+from powercut.engines.with_rows import WithRows
 from powercut.errors import SettingError
 from powercut.integrations.foreign import SamplerFor, Seeds, answer, read_messages, read_template_args
 from powercut.prompt import Message, TemplateArgs
-from powercut.records import measures
+from powercut.records import Completed, measures
 from powercut.run import asample
-from powercut.samplers import Sampler
 from powercut.samplers.named import split_options
 from powercut.stage_log import LastStage, StageLog
+from powercut.step_lines import StepLines
 from powercut.strict_json import strict
 from powercut.text import encode_prompt
-from powercut.trace import Completion
+from powercut.trace import Completion, Event
 
 
 class PowercutAPI(ModelAPI):
@@ -43,7 +44,8 @@ class PowercutAPI(ModelAPI):
     ``base_url`` it is the name of the model at that server. ``engine`` is used in its place where it is given.
     ``sampler`` is a sampler's command-line name. ``chat`` None uses the model's chat template where it has one, False
     joins the messages with empty lines. ``template_args`` are variables of the template, as a dictionary or as JSON.
-    ``options`` are settings of the sampler, and options of the engine.
+    ``options`` are settings of the sampler, and options of the engine. ``record`` is called, while a completion is
+    drawn, with the seed that was asked for and each of its lines as step_lines.py has them.
 
     A completion depends on the seed, on the messages and on how often they were asked before, so that epochs differ
     and a run can be repeated; the seed is Inspect's ``seed``, else ``seed`` here. ``max_tokens`` and ``stop_seqs`` are
@@ -67,6 +69,7 @@ class PowercutAPI(ModelAPI):
         chat: bool | None = None,
         template_args: TemplateArgs | str | None = None,
         seed: int = 0,
+        record: Callable[[int, dict[str, Any]], None] | None = None,
         **options: Any,
     ) -> None:
         config = GenerateConfig() if config is None else config
@@ -82,8 +85,8 @@ class PowercutAPI(ModelAPI):
             raise SettingError(f"{min(options)} is neither a setting of a sampler nor an option of this engine")
         if engine.text is None:
             raise SettingError("this engine has no tokenizer: Inspect needs a model that reads text")
-        self._engine, self._text = engine, engine.text
-        self._seeds = Seeds()
+        self._engine, self._text = engine if record is None else WithRows(engine), engine.text
+        self._seeds, self._record = Seeds(), record
         if config.max_connections is None and config.adaptive_connections is None:
             # Left alone Inspect begins with 20 and adapts, as for a service with unknown limits. It keeps this object.
             config.max_connections = self.max_connections()
@@ -122,14 +125,24 @@ class PowercutAPI(ModelAPI):
         prompt = await encode_prompt(
             self._text, self._prompt(input), chat=self._chat, template_args=self._template_args
         )
-        seed = self._seeds.next(prompt, self._seed if config.seed is None else config.seed)
-        log = StageLog(sampler)
-        [completion] = await asample(
-            *(self._engine, sampler, [prompt]),
-            seed=seed,
-            observe=lambda i, j, event: log.add(event.stage, event.step, event.trace),
-        )
-        return self._output(completion, sampler, seed, len(prompt), log.last())
+        asked_seed = self._seed if config.seed is None else config.seed
+        seed = self._seeds.next(prompt, asked_seed)
+        drawn_with: dict[str, Any] = {"sampler": self._sampler_for.name, "settings": asdict(sampler), "seed": seed}
+        log, lines = StageLog(sampler), StepLines(self._text, **drawn_with, model=self._engine.name)
+
+        def observe(prompt_index: int, sample_index: int, event: Event) -> None:
+            log.add(event.stage, event.step, event.trace)
+            if self._record is not None:
+                for line in lines.event(prompt_index, sample_index, event):
+                    self._record(asked_seed, line)
+
+        [completion] = await asample(self._engine, sampler, [prompt], seed=seed, observe=observe)
+        if self._record is not None:
+            completed = Completed.of(
+                completion, **drawn_with, model=self._engine.name, meta={}, template_args=self._template_args
+            )
+            self._record(asked_seed, lines.completion(completed))
+        return self._output(completion, drawn_with, len(prompt), log.last())
 
     def _prompt(self, messages: Sequence[ChatMessage]) -> str | list[Message]:
         read = read_messages({"role": message.role, "content": _content(message)} for message in messages)
@@ -138,14 +151,14 @@ class PowercutAPI(ModelAPI):
         return read
 
     def _output(
-        self, completion: Completion, sampler: Sampler, seed: int, read: int, chain: LastStage | None
+        self, completion: Completion, drawn_with: dict[str, Any], read: int, chain: LastStage | None
     ) -> ModelOutput:
         kept = len(completion.tokens)
-        drawn_with = {"sampler": self._sampler_for.name, "settings": asdict(sampler), "seed": seed}
+        facts = dict(drawn_with)
         if chain is not None:
-            drawn_with["chain"] = asdict(chain)
+            facts["chain"] = asdict(chain)
         if self._template_args is not None:
-            drawn_with["template_args"] = self._template_args
+            facts["template_args"] = self._template_args
         stop_reason: StopReason = "stop" if completion.finished else "max_tokens"
         message = ChatMessageAssistant(content=answer(completion), model=self.model_name, source="generate")
         return ModelOutput(
@@ -153,7 +166,7 @@ class PowercutAPI(ModelAPI):
             choices=[ChatCompletionChoice(message=message, stop_reason=stop_reason)],
             usage=ModelUsage(input_tokens=read, output_tokens=kept, total_tokens=read + kept),
             time=completion.stats.seconds,
-            metadata=strict(drawn_with | measures(completion)),
+            metadata=strict(facts | measures(completion)),
         )
 
 

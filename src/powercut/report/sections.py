@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from powercut.records import RunFacts
 from powercut.report import plots, tables
+from powercut.report.completions import COMPLETIONS
 from powercut.report.labels import symbol
 from powercut.report.page import Part, Plots, Section
 from powercut.report.summary import Ablation, Entry, Summary
 
 
-def compose(summary: Summary, runs: Mapping[Path, RunFacts]) -> list[Section]:
-    """Lay out the whole report; ``runs`` has each folder's run.json."""
+def compose(summary: Summary, runs: Mapping[Path, RunFacts], seen: Collection[str] = ()) -> list[Section]:
+    """Lay out the whole report; ``runs`` has each folder's run.json, ``seen`` the tasks with pages of completions."""
     sections, looks = [], plots.Looks.of(summary)
     if len(summary.tasks) > 1:
         caption = "Accuracy in percent, with 95% intervals clustered by problem."
         sections.append(Section("All tasks", [Part(caption, tables.overview(summary))]))
-    sections += [Section(task, list(_task(summary, task, entries, looks))) for task, entries in summary.tasks.items()]
+    for task, entries in summary.tasks.items():
+        first, *others = _task(summary, task, entries, looks)
+        if task in seen:
+            first = replace(first, link=(COMPLETIONS, "Each completion, step by step."))
+        sections.append(Section(task, [first, *others]))
     sources = [
         Part("Every setting of every sampler.", tables.settings_table(summary)),
         Part("The runs, and the commands that made them.", tables.runs_table(runs)),

@@ -18,11 +18,15 @@ NOTHING = "–"
 
 @dataclass
 class TextRow:
-    """One line; ``bold`` holds the places of the best values, ``group`` is True for the first line of a model."""
+    """One line; ``bold`` holds the places of the best values, ``group`` is True for the first line of a group.
+
+    ``link`` is an address beside the page to which the first field leads.
+    """
 
     fields: list[str]
     bold: set[int] = field(default_factory=set)
     group: bool = False
+    link: str | None = None
 
 
 @dataclass

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from powercut.chains import read_chains
 from powercut.cli import main
+from powercut.records import step_file
 from tests.tiny import tiny_folder
 
 ROOT = Path(__file__).parents[3]
@@ -64,6 +66,35 @@ def test_no_kill_loses_or_repeats_a_completion(tmp_path, engine, capsys):
     assert same(found, undisturbed)
     assert not list(out.glob("cells/*/completions.jsonl"))
     assert len(json.loads((out / "run.json").read_text())["resumed"]) == len(DEATHS) - 1  # one died before it wrote
+
+
+# Of the 60 or so writes: while steps are written, between them and their completions, and once some are graded.
+DEATHS_WITH_STEPS = [(3, "torn"), (6, "before"), (9, "after"), (10, "torn"), (14, "before")]
+
+
+def test_no_kill_loses_or_doubles_the_steps_of_a_completion(tmp_path, engine, capsys):
+    out, run = tmp_path / "killed", [*RUN, *SHORT, "--save-trace"]
+    for write, how in DEATHS_WITH_STEPS:
+        command = [sys.executable, "-m", "tests.evals.killed", str(write), how, *run, "--out", str(out)]
+        died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+        assert died.returncode == -9, died.stderr
+        for name in ("completions", "results"):  # what counts has its steps
+            for file in out.glob(f"cells/*/{name}.jsonl"):
+                for line in file.read_text().splitlines(keepends=True):
+                    assert not line.endswith("\n") or steps_of(file.parent, json.loads(line))
+    assert main(["eval", *run, "--out", str(out)]) == 0
+    found = rows(out)
+    assert len(found) == 12
+    for (cell, *_), row in found.items():
+        chain = steps_of(out / "cells" / cell, row)
+        assert (chain.completed.text, chain.completed.logp) == (row["text"], row["logp"])
+        assert len([p for p in chain.proposals if p.step is not None]) <= row["steps"]
+    assert len(list(out.glob("cells/*/steps/*"))) == 12
+
+
+def steps_of(cell, row):
+    [chain] = read_chains(step_file(cell, row["id"], row["seed"])).by_place.values()
+    return chain
 
 
 @pytest.fixture

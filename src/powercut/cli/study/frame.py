@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from powercut.cli.counting import counting
 from powercut.cli.interrupts import interruptible
 from powercut.cli.output import say
 from powercut.cli.show_table import show_table
@@ -20,9 +19,6 @@ from powercut.errors import SettingError
 
 if TYPE_CHECKING:
     from powercut.study.findings import Findings, Record
-
-_EVERY = 5.0
-"""Seconds between two lines of progress where there is no terminal."""
 
 OutFlag = Annotated[
     Path | None,
@@ -69,7 +65,7 @@ def run_study(
         missing = [key for key in keys if key not in folder.done]
         try:
             if missing:
-                with _progress(console, len(keys) - len(missing), len(keys)) as step:
+                with counting(console, "measuring", len(keys) - len(missing), len(keys), "measured") as step:
 
                     def keep(key: str, record: Record) -> None:
                         folder.add(key, record)
@@ -91,22 +87,3 @@ def announce(console: Console, most: int) -> None:
     """Say what the study costs before it starts: at most so many tokens."""
     worst = "if every completion is as long as it can be"
     console.print(f"at most {most:,} tokens are to be decoded, {worst}", markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _progress(console: Console, done: int, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, else a line now and then; the function is called when something has been measured."""
-    last = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("measuring", total=total, completed=done)
-
-        def step() -> None:
-            nonlocal done, last
-            done += 1
-            bar.advance(task)
-            if not console.is_terminal and time.monotonic() - last >= _EVERY:
-                last = time.monotonic()
-                console.print(f"{done}/{total} measured", markup=False)
-
-        yield step

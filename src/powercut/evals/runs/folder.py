@@ -4,6 +4,7 @@
     RUN/cells/CELL/cell.json           records.CellFacts
     RUN/cells/CELL/results.jsonl       a records.Result for each completion that was graded, as it finishes
     RUN/cells/CELL/completions.jsonl   completions that are sampled and not yet graded
+    RUN/cells/CELL/steps/*.jsonl.gz    the steps of a completion, where they are asked for: on the disk before its line
     RUN/logs/*.eval                    Inspect's logs, for ``inspect view``
 
 What ended with an error is tried again with the command, and gets a new line.
@@ -15,7 +16,7 @@ process left of one is cut off. One process at a time writes to a run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,10 +24,21 @@ from typing import NoReturn
 
 from filelock import FileLock
 
-from powercut.durable import Lines, encode, one_system_line, write_whole
+from powercut.durable import DRAFT, Lines, encode, one_system_line, write_whole
 from powercut.errors import SettingError
+from powercut.evals.runs.step_file import StepFile
 from powercut.locking import lock_folder
-from powercut.records import BadLine, CellFacts, Result, RunFacts, read_cell, read_results, read_run
+from powercut.records import (
+    STEPS,
+    BadLine,
+    CellFacts,
+    Result,
+    RunFacts,
+    read_cell,
+    read_results,
+    read_run,
+    step_file,
+)
 from powercut.strict_json import json_file
 
 Key = tuple[str, int]
@@ -107,7 +119,10 @@ class CellFolder:
     """
 
     def __init__(self, path: Path, keys: Collection[Key], writers: ThreadPoolExecutor, regrade: bool = False) -> None:
-        self._writers, self._writing = writers, set[Future[None]]()
+        self._path, self._writers, self._writing = path, writers, set[Future[None]]()
+        with one_system_line(path):
+            for draft in (path / STEPS).glob(f"*{DRAFT}"):  # of a process that was killed
+                draft.unlink()
         self._results, self._completions = ResultLines(path / "results.jsonl"), ResultLines(path / "completions.jsonl")
         found = self._results.read()
         self.sampled = {key: result for key, (result, _) in self._completions.read(graded=False).items()}
@@ -122,13 +137,29 @@ class CellFolder:
         self.done = {key: _without_text(result) for key, (result, _) in found.items() if key not in again}
         self.close()
 
-    async def add_completion(self, result: Result) -> None:
-        """Keep a completion that was sampled, so that it need not be sampled again."""
-        await self._write(self._completions, result, self.sampled, result)
+    def steps(self, key: Key) -> StepFile:
+        """The file of a completion's steps, to be written while it is drawn."""
+        return StepFile(step_file(self._path, *key))
+
+    async def add_completion(self, result: Result, steps: StepFile | None = None) -> None:
+        """Keep a completion that was sampled, so that it need not be sampled again; and its steps, before it counts."""
+
+        def write() -> None:
+            if steps is not None:
+                steps.keep()
+            self._completions.append(result)
+            self.sampled[key_of(result)] = result
+
+        await self._write(write)
 
     async def add_result(self, result: Result) -> None:
         """Keep a graded completion, or one that failed."""
-        await self._write(self._results, result, self.done, _without_text(result))
+
+        def write() -> None:
+            self._results.append(result)
+            self.done[key_of(result)] = _without_text(result)
+
+        await self._write(write)
 
     async def settle(self) -> None:
         """Wait for what is being written, in the event loop that gave it: it may end after this."""
@@ -142,11 +173,7 @@ class CellFolder:
             self.sampled = {key: result for key, result in self.sampled.items() if key not in graded}
             self._completions.replace(map(encode, self.sampled.values()))
 
-    async def _write(self, lines: ResultLines, result: Result, index: dict[Key, Result], kept: Result) -> None:
-        def write() -> None:
-            lines.append(result)
-            index[key_of(result)] = kept
-
+    async def _write(self, write: Callable[[], None]) -> None:
         future = self._writers.submit(write)
         self._writing.add(future)
         future.add_done_callback(self._writing.discard)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
 import inspect_ai
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -30,6 +32,7 @@ from powercut.errors import PowercutError, one_line
 from powercut.evals.problem import Problem
 from powercut.evals.runs.folder import Key, RunFolder
 from powercut.evals.runs.plan import Cell, sampler_seed
+from powercut.evals.runs.step_file import StepFile
 from powercut.evals.sandbox.docker_sandbox import DOCKER, run_in_docker
 from powercut.evals.styles import STYLES, make_prompt
 from powercut.records import Result, as_result
@@ -50,7 +53,7 @@ class Harness:
     """Runs the cells of one model into a run folder. ``files`` are the cells' folders, which know what is done.
 
     ``concurrency`` bounds the completions of a cell that are sampled at once (None: as many as keep the engine full).
-    ``regrade`` grades once more what is graded already.
+    ``regrade`` grades once more what is graded already; ``save_trace`` keeps the steps of what is drawn.
     """
 
     def __init__(
@@ -62,12 +65,14 @@ class Harness:
         concurrency: int | None = None,
         *,
         regrade: bool = False,
+        save_trace: bool = False,
     ) -> None:
         self.files = {
             cell: folder.cell(cell.facts, cell.name, frozenset(cell.completions()), regrade=regrade) for cell in cells
         }
         self._engine, self._folder, self._watch = engine, folder, watch
-        self._concurrency = concurrency
+        self._concurrency, self._save_trace = concurrency, save_trace
+        self._recording: dict[tuple[Cell, int], StepFile] = {}
         self._sampling: set[asyncio.Future[Any]] = set()
         self._failure: PowercutError | None = None
 
@@ -180,6 +185,7 @@ class Harness:
             sampler=cell.sampler,
             chat=cell.bench.task.kind in STYLES[cell.style].chat,
             template_args=cell.template_args,
+            record=partial(self._record, cell) if self._save_trace else None,
             **settings,
         )
         model.model_args = {"sampler": cell.sampler, **cell.facts.settings}  # for the log: not the engine
@@ -194,18 +200,20 @@ class Harness:
         if key in file.sampled:
             state.output = ModelOutput.from_content(cell.model, file.sampled[key].text or "")
             return state
-        asked: dict[str, Any] = {"seed": sampler_seed(cell.bench.name, *key)}
+        seed = sampler_seed(cell.bench.name, *key)
+        asked: dict[str, Any] = {"seed": seed}
         if cell.matched is not None:
             asked["extra_body"] = {"budget": self.files[cell.matched].done[key].tokens_decoded}
         try:
-            state = await self._cancellable(generate(state, **asked))
+            with self._recorded(cell, key, seed) as steps:
+                state = await self._cancellable(generate(state, **asked))
         except Exception as error:
             self._check()
             await self._keep(cell, file.add_result, _failed(Result(**_place(cell, key)), error))
             raise
         facts = state.output.metadata or {}
         own = {**_place(cell, key), "sampler_seed": facts["seed"], "text": state.output.completion}
-        await self._keep(cell, file.add_completion, as_result({**facts, **own}))
+        await self._keep(cell, partial(file.add_completion, steps=steps), as_result({**facts, **own}))
         return state
 
     async def grade(self, cell: Cell, state: TaskState) -> Score:
@@ -227,12 +235,40 @@ class Harness:
         try:
             await write(result)
         except PowercutError as error:
-            self._failure = self._failure or error
-            for work in self._sampling:
-                work.cancel()
-            raise
+            self._fail(error)
         if result.correct is not None:
             self._watch(cell, result)
+
+    @contextmanager
+    def _recorded(self, cell: Cell, key: Key, seed: int) -> Iterator[StepFile | None]:
+        """The file to which the steps of what is drawn inside go; it is dropped if that fails."""
+        if not self._save_trace:
+            yield None
+            return
+        try:
+            steps = self._recording[cell, seed] = self.files[cell].steps(key)
+        except PowercutError as error:
+            self._fail(error)
+        try:
+            yield steps
+        except BaseException:
+            steps.drop()
+            raise
+        finally:
+            del self._recording[cell, seed]
+
+    def _record(self, cell: Cell, seed: int, line: dict[str, Any]) -> None:
+        try:
+            self._recording[cell, seed].add(line)
+        except PowercutError as error:
+            self._fail(error)
+
+    def _fail(self, error: PowercutError) -> NoReturn:
+        """End the run, because of what could not be written."""
+        self._failure = self._failure or error
+        for work in self._sampling:
+            work.cancel()
+        raise error
 
     async def _cancellable(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(work)

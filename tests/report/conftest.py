@@ -1,0 +1,3 @@
+from tests.cli.conftest import engine
+
+__all__ = ["engine"]
