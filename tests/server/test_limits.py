@@ -1,5 +1,7 @@
 """Deadlines and budgets: a chain ends where it stands, and the answer says so."""
 
+import json
+
 import pytest
 
 import powercut as pc
@@ -60,6 +62,57 @@ def test_a_deadline_returns_where_the_chain_stands():
     assert answer.json()["powercut"]["stopped"] == "deadline"
     assert answer.json()["choices"][0]["finish_reason"] == "length"
     assert 1 <= len(answer.json()["choices"][0]["message"]["content"]) <= 4
+
+
+def until_some_stand(served, path, **fields):
+    """The answer under the first deadline that is long enough for a few tokens, on whatever machine."""
+    for seconds in (0.5, 2, 8, 32, 128):
+        answer = web.post(f"{served.url}/{path}", json={**fields, "deadline_s": seconds})
+        if answer.status_code == 200 and '"error"' not in answer.text:
+            break
+    return answer
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_choices_that_stand_are_returned_beside_those_with_nothing(served, stream):
+    """The chain of the second prompt hangs. Its place is kept, since clients go by the order of choices."""
+    fields = {"prompt": ["ab", "hab"], "n": 2, "seed": 5, "stream": stream, "logprobs": 0}
+    answer = until_some_stand(served, "completions", **fields)
+    if stream:
+        events = [json.loads(line[6:]) for line in answer.text.split("\n\n") if line.startswith("data: {")]
+        ends = [event for event in events if event["choices"][0]["finish_reason"]]
+        ends.sort(key=lambda event: event["choices"][0]["index"])
+        reasons = [event["choices"][0]["finish_reason"] for event in ends]
+        texts = [""] * 4
+        for event in events:
+            texts[event["choices"][0]["index"]] += event["choices"][0]["text"]
+        facts = [each for event in ends for each in event["powercut"]["choices"]]
+    else:
+        found = answer.json()
+        assert found["powercut"]["stopped"] == "deadline"
+        assert [choice["index"] for choice in found["choices"]] == [0, 1, 2, 3]
+        assert found["choices"][3]["logprobs"]["tokens"] == []
+        reasons = [choice["finish_reason"] for choice in found["choices"]]
+        texts = [choice["text"] for choice in found["choices"]]
+        facts = found["powercut"]["choices"]
+    assert [each["stands"] for each in facts][2:] == [False, False]
+    assert [each["logp"] is None for each in facts] == [not each["stands"] for each in facts]
+    assert [bool(text) for text in texts] == [each["stands"] for each in facts]
+    assert any(texts[:2])
+    assert texts[2:] == ["", ""]
+    assert reasons[2:] == ["length", "length"]
+    assert {each["stopped"] for each in facts[2:]} == {"deadline"}
+
+
+def test_a_choice_whose_turn_does_not_come_in_time_is_empty():
+    engine = HalfEngine()
+    engine.concurrency = 1
+    with serving(engine) as served:
+        answer = until_some_stand(
+            served, "chat/completions", messages=PROMPT, n=3, sampler="low-temperature", min_new_tokens=11
+        )
+    contents = [bool(choice["message"]["content"]) for choice in answer.json()["choices"]]
+    assert contents == [each["stands"] for each in answer.json()["powercut"]["choices"]] == [True, False, False]
 
 
 @pytest.mark.parametrize("stream", [False, True])

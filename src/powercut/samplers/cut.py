@@ -150,7 +150,8 @@ class _Cut(Restricted, Targeted, Sharpened):
     @property
     def horizons(self) -> tuple[int, ...]:
         """L_1 < ... < L_K = max_new_tokens, equal blocks up to rounding (fewer than ``blocks`` if tokens are fewer)."""
-        ends = {round(k * self.max_new_tokens / self.blocks) for k in range(1, self.blocks + 1)}
+        blocks = min(self.blocks, self.max_new_tokens)  # more give no others
+        ends = {round(k * self.max_new_tokens / blocks) for k in range(1, blocks + 1)}
         return tuple(sorted(ends - {0}))
 
     async def run(self, draw: Draw, rng: np.random.Generator) -> Completion:

@@ -9,7 +9,6 @@ tokens of the same seed; what it would ask else is decoded anew. So the chain is
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -227,21 +226,20 @@ class LookAhead:
         nulls = 0
         while at < len(self._moves):
             move = self._moves[at]
-            rng = copy.deepcopy(move.rng)  # the same draws each time it is made
             plan: Plan | None = None
             key: Key = ()
             if not move.extends:
                 most = self._moves.left(at)
-                passed = self._kernel.nulls(text, most, rng)
+                passed = self._kernel.nulls(text, most, move.rng)
                 at, nulls = at + passed, nulls + passed
                 if passed == most:
                     continue
-                plan = self._kernel.plan(text, rng, self._draw.temperature_at, differs=True)
+                plan = self._kernel.plan(text, move.rng, self._draw.temperature_at, differs=True)
                 key = _key(plan) if self._shares else ()
             elif text.finished:
                 at = len(self._moves) if self._leaves else at + 1
                 continue
-            return _Flight(at, replace(move, rng=rng), plan, nulls, key)
+            return _Flight(at, move, plan, nulls, key)
         return nulls
 
     async def _make(self, flight: _Flight) -> tuple[Trace, Step | None]:

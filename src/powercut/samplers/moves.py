@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from powercut.samplers.draw import spawn
+from powercut.samplers.children import Children
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,13 @@ class Move:
 class Moves(Sequence[Move]):
     """All that a chain may do, in order: at each horizon an extension, then ``steps`` steps.
 
-    A stage's generators, the next children of ``rng``, are made when one of its moves is first looked at.
+    Each look at a move makes it anew, with the same randomness: that of the next children of ``rng``, one a move.
     """
 
     def __init__(self, horizons: Sequence[int], steps: int, rng: np.random.Generator) -> None:
         self.stages = len(horizons)
-        self._horizons, self._each, self._rng = horizons, 1 + steps, rng
-        self._spawned: list[list[np.random.Generator]] = []
+        self._horizons, self._each = horizons, 1 + steps
+        self._children = Children(rng, len(self))
 
     def __len__(self) -> int:
         return self.stages * self._each
@@ -42,6 +42,4 @@ class Moves(Sequence[Move]):
     def __getitem__(self, at: Any) -> Any:
         """The move at a place, counted from 0."""
         stage, index = divmod(at, self._each)
-        while len(self._spawned) <= stage:
-            self._spawned.append(spawn(self._rng, self._each))
-        return Move(stage, self._horizons[stage], index == 0, self._spawned[stage][index])
+        return Move(stage, self._horizons[stage], index == 0, self._children[at])

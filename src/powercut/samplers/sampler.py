@@ -11,6 +11,7 @@ import numpy as np
 
 from powercut.engines.protocol import Engine
 from powercut.errors import SettingError
+from powercut.samplers.children import check_unused
 from powercut.samplers.decoding import Decoding
 from powercut.samplers.draw import Draw, Observer
 from powercut.samplers.settings import check_pattern, check_settings, check_stop, check_temperature, setting
@@ -95,9 +96,10 @@ class Sampler(ABC):
         """Draw one completion of ``prompt`` (token ids ``[m]``) from ``engine``.
 
         All randomness comes from ``rng``: step i uses the i-th child of its seed and nothing else, so that no schedule
-        of concurrent work changes the result. ``observe`` is shown every Event as it happens. ``place`` is the
-        completion's prompt_index and sample_index.
+        of concurrent work changes the result. It is for this completion alone: SettingError if it was used before.
+        ``observe`` is shown every Event as it happens. ``place`` is the completion's prompt_index and sample_index.
         """
+        check_unused(rng)
         async with Draw(engine, prompt, self.decoding, observe, place) as draw:
             return await self.run(draw, rng)
 

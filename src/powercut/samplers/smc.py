@@ -16,6 +16,7 @@ import numpy as np
 
 from powercut.cuts import CutLaw, EntropyJump
 from powercut.resampling import chopthin, systematic
+from powercut.samplers.children import Children
 from powercut.samplers.decoding import Decoding
 from powercut.samplers.draw import Draw, request_seeds, spawn
 from powercut.samplers.kernel import Kernel
@@ -175,14 +176,15 @@ class _ParticleSampler(Restricted, Targeted):
     ) -> AsyncIterator[tuple[Trace, Trace, Step]]:
         """The steps of a particle at the end of a block: the proposal's tail, where the particle stands, the step."""
         kernel = Kernel(target, CutLaw(EntropyJump(self.beta)), skip_repeats=self.skip_repeats)
-        at, each = 0, spawn(rng, self.moves)
+        at, children = 0, Children(rng, self.moves)
         while at < self.moves:
-            nulls = kernel.nulls(trace, self.moves - at, each[at])
+            own = children[at]
+            nulls = kernel.nulls(trace, self.moves - at, own)
             draw.nulls += nulls
             if at + nulls == self.moves:
                 break
             horizon = self.horizons[stage]
-            tail, step = await kernel.step(draw, trace, horizon, each[at], differs=True, stage=stage, lane=lane)
+            tail, step = await kernel.step(draw, trace, horizon, own, differs=True, stage=stage, lane=lane)
             trace = trace.splice(step.cut, tail) if step.accepted else trace
             yield tail, trace, replace(step, nulls=nulls)
             at += nulls + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Sequence
 
 from powercut.trace import Step
@@ -21,13 +22,20 @@ class Worth:
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = steps
+        self._seen = self._accepted = 0
+        self._rejected: list[int] = []  # tokens decoded for each, in order
         self._sums = [0.0] * 5  # of weights, b, s, b^2, b s; b requests in the engine, s seconds for the next token
 
     def acceptance(self, decoded: int = 0) -> float:
         """The chance that a step is accepted of which so many tokens were decoded, and which is not rejected yet."""
-        accepted = sum(step.accepted for step in self._steps)
-        rejected = sum(not step.accepted and step.tokens_decoded > decoded for step in self._steps)
-        return (1 + accepted) / (2 + accepted + rejected)
+        for step in self._steps[self._seen :]:
+            self._seen += 1
+            if step.accepted:
+                self._accepted += 1
+            else:
+                insort(self._rejected, step.tokens_decoded)
+        rejected = len(self._rejected) - bisect_right(self._rejected, decoded)
+        return (1 + self._accepted) / (2 + self._accepted + rejected)
 
     def took(self, seconds: float, busy: int) -> None:
         """The next token of a request came after so long, while so many were in the engine."""

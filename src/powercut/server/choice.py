@@ -22,7 +22,8 @@ class Choice:
 
     ``text`` is the part of its text that cannot change any more; with ``as_drawn`` it grows while tokens are drawn, for
     samplers that take none back. ``completion`` is there once it is done, and ``stopped`` says which bound ended it
-    where it stood. ``event`` is the last of ``events``. ``changed`` is called after each change.
+    where it stood; ``refusal`` is there instead where that was nowhere. ``event`` is the last of ``events``, of whose
+    steps ``accepted`` and ``moved`` count those. ``changed`` is called after each change, ``shown`` after each event.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Choice:
         prompt: IntArray,
         place: tuple[int, int],
         changed: Callable[[], None] = lambda: None,
+        shown: Callable[[], None] = lambda: None,
         *,
         as_drawn: bool = False,
     ) -> None:
@@ -38,11 +40,13 @@ class Choice:
         self.text = ""
         self.completion: Completion | None = None
         self.stopped: str | None = None
+        self.refusal: Refusal | None = None
         self.watched: Watched | None = None
         self.event: Event | None = None
         self.events = 0
         self.steps: list[Step] = []
-        self._changed = changed
+        self.accepted = self.moved = 0
+        self._changed, self._shown = changed, shown
         self._as_drawn = as_drawn and isinstance(sampler, Standard | LowTemperature) and sampler.require is None
         self._standing: Trace | None = None
         self._begun: list[Trace] = []
@@ -52,7 +56,7 @@ class Choice:
     async def draw(
         self, engine: Engine, seed: int, *, deadline: float | None = None, budget: int | None = None, rows: bool = False
     ) -> None:
-        """Draw it. Raises what failed, and Refusal if a bound was met before there was anything."""
+        """Draw it. Raises what failed."""
         start = time.perf_counter()
         if self._as_drawn and isinstance(engine.text, LocalText):
             stops = [stop for stop in self.sampler.decoding.on(engine).stop if isinstance(stop, str)]
@@ -64,21 +68,32 @@ class Choice:
             if not isinstance(outcome.error, CutShort):
                 raise outcome.error
             self.stopped = outcome.error.reason
-            outcome = await self._where_it_stands(engine, self.watched, budget, time.perf_counter() - start)
+            trace = Trace.join(self._begun)[:budget] if self._standing is None else self._standing
+            if not len(trace) or isinstance(self.sampler, Rejection):  # what it has rejected is no draw
+                self.refuse(
+                    self.stopped,
+                    f"the {self.stopped} was met before there was a completion: give more, or another sampler",
+                )
+                return
+            outcome = await self._where_it_stands(engine, trace, time.perf_counter() - start)
         if outcome.text is None and engine.text is not None:
             raise Refusal(503, "the text of a completion could not be had: ask again", kind="server_error")
         self.completion, self.text = outcome, outcome.text or ""
         self._changed()
 
-    async def _where_it_stands(
-        self, engine: Engine, watched: Watched, budget: int | None, seconds: float
-    ) -> Completion:
-        """The completion that a bound ended: the text after the last event, or as far as the first extension came."""
-        trace = Trace.join(self._begun)[:budget] if self._standing is None else self._standing
-        if not len(trace) or isinstance(self.sampler, Rejection):  # what it has rejected is no draw
-            what = f"the {self.stopped} was met before there was a completion: give more, or another sampler"
-            kind, field = "sampler_error", "deadline_s" if self.stopped == "deadline" else self.stopped
-            raise Refusal(504, what, kind=kind, code=self.stopped, param=field, headers=NO_RETRY)
+    def refuse(self, reason: str, message: str, kind: str = "sampler_error") -> None:
+        """The bound ``reason`` was met before there was anything."""
+        field = "deadline_s" if reason == "deadline" else reason
+        self.stopped = reason
+        self.refusal = Refusal(504, message, kind=kind, code=reason, param=field, headers=NO_RETRY)
+
+    def leave_empty(self) -> None:
+        """Give the empty text in place of the refusal, since there are choices that have one."""
+        self.completion = Completion(Trace.empty(), self._stats(0.0, None), tuple(self.steps), "", *self.place)
+        self._changed()
+
+    async def _where_it_stands(self, engine: Engine, trace: Trace, seconds: float) -> Completion:
+        """The completion that a bound ended at ``trace``."""
         text, sampler = None, self.sampler
         if engine.text is not None:
             stop = sampler.decoding.on(engine).stop
@@ -87,24 +102,30 @@ class Choice:
         if isinstance(sampler, Restricted) and sampler.require is not None:
             assert isinstance(sampler.require, str), "a request has no functions"
             satisfied = trace.finished and re.search(sampler.require, text or "") is not None
-        stats = Stats.of(
+        return Completion(trace, self._stats(seconds, satisfied), tuple(self.steps), text, *self.place)
+
+    def _stats(self, seconds: float, satisfied: bool | None) -> Stats:
+        """Of a chain that did not come to its end."""
+        watched = self.watched
+        return Stats.of(
             self.steps,
-            tokens_decoded=watched.decoded,
-            tokens_prefilled=watched.prefilled,
+            tokens_decoded=0 if watched is None else watched.decoded,
+            tokens_prefilled=0 if watched is None else watched.prefilled,
             seconds=seconds,
             satisfied=satisfied,
         )
-        return Completion(trace, stats, tuple(self.steps), text, *self.place)
 
     def _observe(self, event: Event) -> None:
         self.event = event
         self.events += 1
         if event.step is not None:
             self.steps.append(event.step)
+            self.accepted += event.step.accepted
+            self.moved += event.step.changed_at is not None
         best = self._standing if isinstance(self.sampler, BestOfN) else None
         if best is None or self.sampler.score(event.trace) > self.sampler.score(best):  # type: ignore[attr-defined]
             self._standing = event.trace
-        self._changed()
+        self._shown()
 
     def _take(self, request: Request, piece: Trace) -> None:
         """A new piece; those of the first extension are all there is before the first event."""

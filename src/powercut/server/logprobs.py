@@ -83,10 +83,9 @@ def _laws(completion: Completion, choice: Choice) -> list[Rows]:
 
     Raises Refusal where the engine told of no laws.
     """
-    assert choice.watched is not None
     tokens = completion.tokens
     found: list[Rows | None] = [None] * len(tokens)
-    for request, trace in choice.watched.drawn:
+    for request, trace in () if choice.watched is None else choice.watched.drawn:
         start = len(request.context) - len(choice.prompt)
         if trace.rows is None or not np.array_equal(request.generated, tokens[:start]):
             continue

@@ -30,7 +30,8 @@ def patience(retries: int) -> float:
 class Ongoing:
     """Draws the choices of ``order``, each when its turn has come.
 
-    ``choices`` are in the order in which they are answered; ``failed`` is why there will be none. When the last of
+    ``choices`` are in the order in which they are answered; ``failed`` is why there will be none. Where a bound is met
+    before a choice has anything, that is so only if it is met for all of them: else its text is empty. When the last of
     those who ``read`` it has gone, and has not come again in time, it is given up if it is not done, and ``forget`` is
     called. ``told``: whether one of them was sent all of it.
     """
@@ -42,16 +43,17 @@ class Ongoing:
         self.readers = self.retries = 0
         self.told = False
         self.failed: BaseException | None = None
-        self.done = False
         self._engine, self._turns, self._metrics = engine, turns, metrics
         self._forget = forget
         self._leaving: asyncio.TimerHandle | None = None
         self._version = 0
-        self._news = asyncio.Event()
-        places = ((i, j) for i in range(len(order.prompts)) for j in range(order.n))
+        self._news, self._ended = asyncio.Event(), asyncio.Event()
+        changed = (self._changed, self._changed) if order.progress else (self._changed,)
+        as_drawn = order.stream and not order.logprobs
         self.choices = [
-            Choice(order.sampler, order.prompts[i], (i, j), self._changed, as_drawn=order.stream and not order.logprobs)
-            for i, j in places
+            Choice(order.sampler, prompt, (i, j), *changed, as_drawn=as_drawn)
+            for i, prompt in enumerate(order.prompts)
+            for j in range(order.n)
         ]
         self.task = asyncio.create_task(self._draw_all())
 
@@ -64,11 +66,14 @@ class Ongoing:
 
     async def complete(self) -> None:
         """Wait until all choices are drawn. Raises what failed."""
-        seen = 0
-        while not self.done:
-            seen = await self.changed(seen)
+        await self._ended.wait()
         if self.failed is not None:
             raise self.failed
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is drawn any more."""
+        return self._ended.is_set()
 
     @property
     def text(self) -> Text:
@@ -109,11 +114,21 @@ class Ongoing:
             async with asyncio.TaskGroup() as group:
                 for choice in self.choices:
                     group.create_task(self._draw(choice))
+            self._settle()
         except* Exception as errors:
             self.failed = self.failed or errors.exceptions[0]
         finally:
-            self.done = True
+            self._ended.set()
             self._changed()
+
+    def _settle(self) -> None:
+        """Choices for which a bound left nothing are empty beside others; Refusal if there is no other."""
+        refusals = [choice.refusal for choice in self.choices if choice.refusal is not None]
+        if len(refusals) == len(self.choices):
+            raise refusals[0]
+        for choice in self.choices:
+            if choice.refusal is not None:
+                choice.leave_empty()
 
     async def _draw(self, choice: Choice) -> None:
         order = self.order
@@ -123,10 +138,8 @@ class Ongoing:
                     await stack.enter_async_context(self._turns.turn(self, choice.sampler.width))
             except TimeoutError:
                 what = "the deadline was met in the queue: give more, or come again later"
-                headers, param = NO_RETRY, "deadline_s"
-                raise Refusal(
-                    504, what, kind="rate_limit_error", code="deadline", param=param, headers=headers
-                ) from None
+                choice.refuse("deadline", what, kind="rate_limit_error")
+                return
             try:
                 await choice.draw(
                     *(self._engine, order.seed),

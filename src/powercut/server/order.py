@@ -26,9 +26,6 @@ MOST_CHOICES = 128
 MOST_AT_ONCE = 1024
 """Engine requests of one choice, such as particles."""
 
-MOST_STEPS = 10_000
-"""Of one stage: the randomness of all its steps is made when it begins, and nobody else is answered meanwhile."""
-
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     **dict.fromkeys(("tools", "functions"), ([],)),
     **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
@@ -183,6 +180,3 @@ def _check_size(sampler: Sampler, fields: Collection[str]) -> None:
         of = {"particles", "tries", "best_of", "candidates", "budget"} & {*fields}
         what = f"{min(of, default='the sampler')}: a choice may make {MOST_AT_ONCE} engine requests at once"
         raise Refusal(400, f"{what}, not {sampler.width}: lower it", param=min(of, default=None))
-    for name in ("steps", "moves"):
-        if getattr(sampler, name, 0) > MOST_STEPS:
-            raise Refusal(400, f"{name} may be {MOST_STEPS} at most: lower it", param=name)

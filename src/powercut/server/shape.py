@@ -91,6 +91,7 @@ def usage(ongoing: Ongoing) -> Json:
 def facts(ongoing: Ongoing, choices: Sequence[Choice]) -> Json:
     """The object ``powercut`` of an answer: what its choices were drawn with, what became of them, and the cost."""
     order = ongoing.order
+    nothing = {"logp": None, "entropy": None}  # of a choice that has no text
     return dict(
         strict(
             {
@@ -100,7 +101,15 @@ def facts(ongoing: Ongoing, choices: Sequence[Choice]) -> Json:
                 "unused": order.unused,
                 "notes": order.notes,
                 "stopped": next((choice.stopped for choice in choices if choice.stopped), None),
-                "choices": [{**measures(drawn(choice)), "stopped": choice.stopped} for choice in choices],
+                "choices": [
+                    {
+                        **measures(drawn(choice)),
+                        **({} if choice.refusal is None else nothing),
+                        "stopped": choice.stopped,
+                        "stands": choice.refusal is None,
+                    }
+                    for choice in choices
+                ],
             }
         )
     )
@@ -109,12 +118,10 @@ def facts(ongoing: Ongoing, choices: Sequence[Choice]) -> Json:
 def state(choice: Choice) -> str:
     """A line about where a chain is, after its first event."""
     assert choice.event is not None
-    event, steps = choice.event, choice.steps
+    event = choice.event
     line = f"stage {event.stage + 1}/{event.stages}"
-    if steps:
-        accepted = sum(step.accepted for step in steps)
-        changed = sum(step.changed_at is not None for step in steps)
-        line += f", {len(steps)} steps, {accepted} accepted, {changed} changed the text"
+    if choice.steps:
+        line += f", {len(choice.steps)} steps, {choice.accepted} accepted, {choice.moved} changed the text"
     return f"{line}, {len(event.trace)} tokens"
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from powercut.engines.table import TableEngine
+from powercut.samplers.children import sibling
 from powercut.study.exact import EOS, NextTokenProbs
 from powercut.text import LocalText
 from powercut.trace import FloatArray, IntArray
@@ -87,9 +88,7 @@ class ChosenGenerator:
 
     def __init__(self, choices: _Choices) -> None:
         self._choices = choices
-
-    def __deepcopy__(self, memo: object) -> ChosenGenerator:
-        return self
+        self.bit_generator = np.random.PCG64(0)  # of which nothing was spawned
 
     def spawn(self, count: int) -> list[ChosenGenerator]:
         """Generators of the same path."""
@@ -116,6 +115,11 @@ class ChosenGenerator:
     def standard_exponential(self, size: int | None = None) -> _Exponential | _Clocks:
         """-log u, u from U(0, 1]; or so many clocks of the rate 1."""
         return _Exponential(_Uniform(self._choices)) if size is None else _Clocks(self._choices)
+
+
+@sibling.register
+def _same_path(rng: ChosenGenerator, after: int) -> ChosenGenerator:
+    return rng
 
 
 class _Clocks:
