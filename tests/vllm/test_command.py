@@ -12,7 +12,7 @@ def test_the_command_prints_completions_only():
         [Path(sys.executable).with_name("powercut"), *words.split()],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert run.returncode == 0, run.stderr
