@@ -99,6 +99,12 @@ def test_the_map_finds_the_decision_and_not_the_detail():
     assert all(row["p"] < 0.02 and row["estimate"] > 0.5 for row in by_place[0])
     assert all(row["estimate"] == pytest.approx(0, abs=0.15) for place in (1, 2, 3) for row in by_place[place])
     assert found.table.rows[0].fields[0] == "rank correlation of jump and information"
+    everywhere = np.mean([row["estimate"] for row in found.rows])
+    more = np.mean([row["estimate"] for row in by_place[0]]) - everywhere  # nothing else jumps
+    assert [row.fields[:2] for row in found.table.rows[3:]] == [
+        ["information where one of these cuts is, nats", f"{everywhere:.3f}"],
+        *([f"more where β {beta} cuts, nats", f"{more:+.3f}"] for beta in (1, 2, 4, 8)),
+    ]
     assert len(found.sections[1].parts) == 3
     assert [part.link[0] for part in found.sections[1].parts] == [f"completions.html#chain={i}" for i in (1, 2, 3)]
     page = found.pages["completions.html"]

@@ -67,9 +67,9 @@ def findings(records: Sequence[Record], what: str, seed: int) -> Findings:
             [
                 Part(
                     f"{what}; {sum(map(len, maps)):,} cuts. Spearman's rank correlation "
-                    "over all cuts, and the information at a cut that each law draws, over the mean of these cuts; "
-                    "95% bootstrap intervals over prompts. Half of the cuts are those with the largest jumps, the "
-                    "others random.",
+                    "over all cuts; and the information of a token where a law cuts among these, how much more than "
+                    "of one at random, means over prompts. 95% bootstrap intervals over prompts. Half of the cuts are "
+                    "those with the largest jumps, the others random.",
                     premise,
                 ),
                 Part(
@@ -91,14 +91,26 @@ def _premise(groups: Sequence[FloatArray], rng: np.random.Generator) -> TextTabl
         ("rank correlation of jump and information", lambda x: rank_correlation(x[:, _JUMP], x[:, _INFORMATION])),
         ("rank correlation of entropy and information", lambda x: rank_correlation(x[:, _ENTROPY], x[:, _INFORMATION])),
         ("share of the information at the top half of jumps", lambda x: _held(x)),
-        *((f"information at a cut of β {beta}, over the mean", lambda x, b=beta: _gain(x, b)) for beta in _BETAS),
     ]
     rows = []
     for name, statistic in statistics:
-        value, low, high = clustered_interval(groups, statistic, rng)
-        interval = NOTHING if np.isnan(low) else f"[{number(low)}, {number(high)}]"
-        rows.append(TextRow([name, number(value), interval]))
+        value, *ends = clustered_interval(groups, statistic, rng)
+        rows.append(TextRow([name, number(value), _interval([number(end) for end in ends], ends[0])]))
+    by_law = [_by_law(group) for group in groups if group[:, _JUMP].any()]
+    names = ["information where one of these cuts is, nats", *(f"more where β {beta} cuts, nats" for beta in _BETAS)]
+    for i, name in enumerate(names if by_law else ()):
+        value, *ends = clustered_interval(by_law, lambda x, i=i: float(x[:, i].mean()), rng)
+        shown, *limits = (_nats(each, "+" if i else "") for each in (value, *ends))
+        rows.append(TextRow([name, shown, _interval(limits, ends[0])]))
     return TextTable(["figure", "value", "95% interval"], rows)
+
+
+def _interval(ends: Sequence[str], known: float) -> str:
+    return NOTHING if np.isnan(known) else f"[{ends[0]}, {ends[1]}]"
+
+
+def _nats(value: float, sign: str = "") -> str:
+    return f"{value:{sign}z.3f}".replace("-", "−").replace("+0.000", "0.000")
 
 
 def _held(x: FloatArray) -> float:
@@ -108,12 +120,14 @@ def _held(x: FloatArray) -> float:
     return float(positive[top].sum() / positive.sum()) if positive.sum() > 0 else float("nan")
 
 
-def _gain(x: FloatArray, beta: float) -> float:
-    """Mean information of a cut drawn in proportion to jump^beta, over that of a uniform one among these."""
-    weights, mean = x[:, _JUMP] ** beta, float(x[:, _INFORMATION].mean())
-    if weights.sum() <= 0 or mean <= 0:
-        return float("nan")
-    return float(weights @ x[:, _INFORMATION] / weights.sum() / mean)
+def _by_law(x: FloatArray) -> FloatArray:
+    """One row of a prompt: its mean information, and for each beta how much more a cut drawn by jump^beta has.
+
+    In nats and not as a ratio: over many prompts the mean may well be 0.
+    """
+    jumps, found = x[:, _JUMP], x[:, _INFORMATION]
+    weights = [(jumps / jumps.max()) ** beta for beta in _BETAS]
+    return np.array([[found.mean(), *(weight @ found / weight.sum() - found.mean() for weight in weights)]])
 
 
 def _bins(maps: Sequence[Sequence[Cut]]) -> list[tuple[float, float, list[Cut]]]:
@@ -130,7 +144,7 @@ def _calibration(maps: Sequence[Sequence[Cut]]) -> TextTable:
     for low, high, cuts in _bins(maps):
         above = float(np.mean([cut.information.p <= _ALARM for cut in cuts]))
         mean = float(np.mean([cut.information.estimate for cut in cuts]))
-        rows.append(TextRow([f"{low:.3f} to {high:.3f}", f"{len(cuts):,}", percent(above), number(mean)]))
+        rows.append(TextRow([f"{low:.3f} to {high:.3f}", f"{len(cuts):,}", percent(above), _nats(mean)]))
     return TextTable(["jump, nats", "cuts", "above chance, %", "information, nats"], rows)
 
 
