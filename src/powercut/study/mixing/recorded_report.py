@@ -68,6 +68,8 @@ def _verdict(records: Sequence[Record]) -> str:
     unmoved = sum(round(record["unmoved"] * record["chains"]) for record in records)
     if unmoved == chains:
         return "No step changed the text of any chain: nothing can have converged."
+    if not unmoved:
+        return f"Some step changed the text of each of {chains:,} chains."
     return f"No step changed the text of {unmoved:,} of {chains:,} chains."
 
 
