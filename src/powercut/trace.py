@@ -190,7 +190,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Population:
-    """All particles at the end of a block, before any resampling.
+    """All particles at the end of a block, before any resampling; of TMC the candidates of which one is drawn.
 
     ``log_weights`` ``[n]`` are in nats, up to a common factor; ``parents`` ``[n]`` says which of the particles at the
     end of the block before each goes on from: it was resampled where they are not 0, 1, 2, ...

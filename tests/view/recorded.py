@@ -17,6 +17,7 @@ from powercut.text import completion_text
 from powercut.trace import Completion, Event, Rows, Stats, Step, Trace
 from tests.letters import Letters
 
+CHAIN = SAMPLERS["entropy-cut"](max_new_tokens=40, blocks=4, steps=8, alpha=2, refine_finished=True)
 NAMES = {kind: name for name, kind in SAMPLERS.items()}
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">"
@@ -25,6 +26,12 @@ WORDS = [
     *("\t", " cat", HOSTILE, "\u202e", " 数学", "数", " naïve", " <b>", "  ", " def"),
 ]
 """The vocabulary of the small model; token 0 ends a text."""
+
+
+def shown_text(trace, start=0):
+    """What the page shows of tokens: marks of the direction of writing are spelt out."""
+    spelt = [WORDS[token] if token else "" for token in trace.tokens[start:].tolist()]
+    return "".join(spelt).replace("\u202e", "\\u202e")
 
 
 class Words(Letters):

@@ -6,6 +6,7 @@ import html
 import json
 import re
 import zlib
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -90,6 +91,11 @@ def test_no_part_writes_markup():
     for name in SCRIPTS:
         for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("):
             assert word not in part(f"{name}.js"), f"{name}.js has {word}"
+
+
+def test_lines_of_the_front_end_are_as_short_as_those_of_the_rest():
+    for file in files("powercut.view").joinpath("front").iterdir():
+        assert max(map(len, file.read_text(encoding="utf-8").splitlines())) <= 120, file.name
 
 
 def test_the_page_loads_nothing():

@@ -10,7 +10,7 @@ from powercut.samplers.draw import Draw, request_seeds, spawn
 from powercut.samplers.sampler import Sharpened, Targeted
 from powercut.samplers.settings import setting
 from powercut.target import normalise
-from powercut.trace import Completion, FloatArray, Trace
+from powercut.trace import Completion, FloatArray, Population, Trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class TMC(Targeted, Sharpened):
 
     async def run(self, draw: Draw, rng: np.random.Generator) -> Completion:
         """Draw one completion (see ``Sampler.run``)."""
-        trace = Trace.empty()
+        trace, chosen = Trace.empty(), 0
         stages = -(-self.max_new_tokens // self.block_size)
         for stage in range(stages):
             drawer, looker, picker = spawn(spawn(rng, 1)[0], 3)
@@ -46,9 +46,14 @@ class TMC(Targeted, Sharpened):
             blocks = self._best(drawn)
             log_zeta = await self._look_ahead(draw, trace, blocks, end, looker)
             log_power = np.array([self.target.log_density(block) for block in blocks])
-            block = blocks[int(picker.choice(len(blocks), p=jackknife_probs(log_power, log_zeta)))]
-            trace = trace.splice(len(trace), block)
-            draw.show(block, trace, stage=stage, stages=stages)
+            probs = jackknife_probs(log_power, log_zeta)
+            grown = tuple(trace.splice(len(trace), block) for block in blocks)
+            parents = np.full(len(blocks), chosen) if stage else np.arange(len(blocks))
+            with np.errstate(divide="ignore"):  # a candidate without a chance
+                candidates = Population(grown, np.log(probs), parents)
+            chosen = int(picker.choice(len(blocks), p=probs))
+            trace = grown[chosen]
+            draw.show(blocks[chosen], trace, stage=stage, stages=stages, population=candidates)
             if trace.finished:
                 break
         return await draw.complete(trace)

@@ -14,8 +14,11 @@ from powercut.chains import Chains
 from powercut.errors import SettingError
 from powercut.view.payload import Find, payload
 
-SCRIPTS = ("data", "tokens", "diff", "axis", "chain", "particles", "candidates", "step", "token", "branch", "app")
-"""The front end's parts, each of which may use those before it."""
+SCRIPTS = (
+    *("data", "tokens", "diff", "axis", "chain", "entropy", "particles", "candidates", "step", "token", "branch"),
+    *("views", "app"),
+)
+"""The front end's parts, in the order in which they run; the last begins."""
 
 
 def view_page(chains: Chains, title: str, find: Find | None = None, *, branches: bool = False) -> str:

@@ -3,91 +3,20 @@
 const state = { chain: null, shown: [], cursor: null, hits: [], hit: -1 };
 const say = (words) => { $("said").textContent = words; };
 
-const KEYS = [["← →", "step back, step forward"], ["Home End", "the first step, the final text"], ["n N", "next, previous change of the text"],
-  ["[ ]", "previous, next token"], ["u U", "next, previous uncertain token"], ["/", "search the text"], ["Esc", "leave the search"],
+const KEYS = [["← →", "step back, step forward"], ["Home End", "the first step, the final text"],
+  ["n N", "next, previous change of the text"], ["[ ]", "previous, next token"],
+  ["u U", "next, previous uncertain token"], ["/", "search the text"], ["Esc", "leave the search"],
   ["Enter", facts.branches ? "branch from the token chosen" : "the token chosen"], ["?", "these keys"]];
-
-// A view of one completion: positions 0 .. last, each with texts to show.
-function chainView(chain) {
-  const events = unroll(chain.events);
-  const picture = new ChainPicture(chain, events, go);
-  return {
-    picture, events, last: events.length, changes: events.map((event) => event.changed),
-    name: (at) => (events[at] ? `${nameOf(events[at])}: ${verdict(events[at])}` : "the final text"),
-    hash: (at) => (events[at] ? (events[at].step === undefined ? `stage=${events[at].stage + 1}` : `step=${events[at].step}`) : ""),
-    find: (hash) => events.findIndex((e) => (hash.step ? e.step === hash.step : hash.stage && e.step === undefined && e.stage + 1 === hash.stage)),
-    show: (at) => { picture.show(at); return chainTexts(chain, events, at); },
-    history: (at, position, token) => historyOf(events, events[at] ? at + 1 : at, position, token),
-  };
-}
-
-function chainTexts(chain, events, at) {
-  const event = events[at];
-  if (!event) return [{ title: "Final text", tokens: events[events.length - 1].after }];
-  if (event.step === undefined) {
-    return [{ title: `Text after the extension to ${whole(event.after.length)} tokens`, tokens: event.after, classOf: (i) => (i >= event.cut ? "new" : "") }];
-  }
-  const ids = (tokens) => Array.from(tokens.subarray(event.cut), (k) => chain.pool.id(k));
-  const proposed = new Int32Array(event.cut + event.proposal.length);
-  proposed.set(event.before.subarray(0, event.cut));
-  proposed.set(event.proposal, event.cut);
-  const [inOld, inNew] = commonTokens(ids(event.before), ids(proposed));
-  const shownFrom = Math.max(0, event.cut - 60);
-  const mark = (i) => (i === event.cut ? el("b", { class: "cutmark", title: "the cut" }, "✂") : null);
-  const repeatedTo = event.cut + event.shared, kind = event.accepted ? "accepted" : "rejected";
-  return [
-    { title: "Text before the step", tokens: event.before, shownFrom, before: mark,
-      classOf: (i) => (i < event.cut ? "kept" : inOld[i - event.cut] ? "" : "gone") },
-    { title: `Proposal, ${verdict(event)}`, tokens: proposed, shownFrom, before: mark, kind, end: event.early ? "⊣ cut short here" : null,
-      classOf: (i) => (i < event.cut ? "kept" : i < repeatedTo ? "repeated" : inNew[i - event.cut] ? "" : `new ${kind}`) },
-  ];
-}
-
-function particlesView(chain) {
-  const blocks = grow(chain.blocks), sizes = blocks.map((b) => b.tokens.length), starts = [0];
-  sizes.forEach((size) => starts.push(starts[starts.length - 1] + size));
-  const split = (at) => { const block = starts.findLastIndex((start) => start <= at); return [block, at - starts[block]]; };
-  const picture = new ParticlesPicture(chain, blocks, (block, i) => go(starts[block] + i));
-  const final = starts[blocks.length - 1] + Math.max(0, blocks[blocks.length - 1].chosen);
-  const words = (at) => { const [b, i] = split(at); return `block ${b + 1}, particle ${i}: weight ${percent(blocks[b].shares[i])}`; };
-  return {
-    picture, last: final, name: words, changes: [],
-    hash: (at) => { const [b, i] = split(at); return at === final ? "" : `block=${b + 1}&particle=${i}`; },
-    find: (hash) => (hash.block ? starts[hash.block - 1] + (hash.particle ?? 0) : -1),
-    stride: (at, by) => { const [b, i] = split(at), to = Math.min(blocks.length - 1, Math.max(0, b + by)); return starts[to] + Math.min(i, sizes[to] - 1); },
-    show: (at) => {
-      const [b, i] = split(at), tokens = blocks[b].tokens[i], from = blocks[b].kept[i];
-      picture.show(b, i);
-      const end = blocks[b].finished[i] ? "finished" : "unfinished";
-      return [{ title: `${words(at)}, log p ${nats(blocks[b].logp[i])}, ${end}`, tokens, classOf: (t) => (t >= from && from ? "new" : "") }];
-    },
-  };
-}
-
-function candidatesView(chain) {
-  const order = ranked(chain), picture = new CandidatesPicture(chain, order, go);
-  const chosen = Math.max(0, order.findIndex((i) => chain.candidates[i].chosen));
-  return {
-    picture, last: chosen, most: order.length - 1, changes: [], name: (at) => `candidate ${at + 1} of ${order.length}`,
-    hash: (at) => (at === chosen ? "" : `candidate=${at + 1}`), find: (hash) => (hash.candidate ? hash.candidate - 1 : -1),
-    show: (at) => {
-      const one = chain.candidates[order[at]];
-      picture.show(at);
-      return [{ title: `Candidate ${at + 1}${one.chosen ? ", returned" : ""}`, tokens: Int32Array.from({ length: one.n }, (_, i) => one.start + i) }];
-    },
-  };
-}
-
-const VIEWS = { chain: chainView, particles: particlesView, candidates: candidatesView };
 
 function go(at, { push = true } = {}) {
   const { view, chain } = state, most = view.events ? view.last : view.most ?? Infinity;
   state.at = Math.min(most, Math.max(0, at));
   state.shown.forEach((shown) => shown.close());
   const texts = view.show(state.at);
-  state.shown = texts.map((each) => new TokenText(chain.pool, each.tokens, { name: each.title, onpick: pick, onhover: pick, ...each }));
-  const columns = texts.map((each, i) => el("section", { class: `column-of-text ${each.kind ?? ""}` }, el("h2", null, each.title), state.shown[i].box,
-    each.end ? el("p", { class: "soft" }, each.end) : null));
+  state.shown = texts.map((each) => new TokenText(chain.pool, each.tokens,
+    { name: each.title, onpick: pick, onhover: pick, ...each }));
+  const columns = texts.map((each, i) => el("section", { class: `column-of-text ${each.kind ?? ""}` },
+    el("h2", null, each.title), state.shown[i].box, each.end ? el("p", { class: "soft" }, each.end) : null));
   $("texts").replaceChildren(...columns);
   $("texts").classList.toggle("two", columns.length > 1);
   const event = view.events?.[state.at];
@@ -95,7 +24,9 @@ function go(at, { push = true } = {}) {
   $("where").textContent = view.name(state.at);
   state.cursor = null;
   $("token").replaceChildren(hint());
-  if (event?.step !== undefined) state.shown.forEach((shown) => shown.reveal(Math.min(event.cut, shown.tokens.length - 1)));
+  if (event?.step !== undefined) {
+    state.shown.forEach((shown) => shown.reveal(Math.min(event.cut, shown.tokens.length - 1)));
+  }
   if (push) {
     const parts = [state.index ? `chain=${state.index + 1}` : "", view.hash(state.at)].filter(Boolean).join("&");
     history.replaceState(null, "", parts ? `#${parts}` : location.pathname + location.search);
@@ -104,16 +35,20 @@ function go(at, { push = true } = {}) {
   search($("search").value, false);
 }
 
-const hint = () => el("section", { class: "card token soft" }, el("p", null, "Hover over a token, or choose one with [ and ]: its probability, what else was likely, how often it was cut here."));
+const HINT = "Hover over a token, or choose one with [ and ]: its probability, what else was likely, " +
+  "how often it was cut here.";
+const hint = () => el("section", { class: "card token soft" }, el("p", null, HINT));
 
 function summaryPanel(chain) {
   const settings = Object.entries(chain.settings ?? {}).map(([name, value]) => `${name} ${value}`).join(", ");
-  const rows = [["model", chain.model], ["sampler", chain.sampler], ["log p", chain.logp === undefined ? null : `${nats(chain.logp)} nats`],
-    ["tokens", chain.tokens === undefined ? null : `${whole(chain.tokens)}, ${chain.finished ? "finished" : "cut off"}`],
-    ["decoded", chain.stats ? plural(chain.stats.tokens_decoded, "token") : null], ["seed", chain.seed],
-    ["log Z", chain.stats?.log_z === null || chain.stats?.log_z === undefined ? null : nats(chain.stats.log_z)]];
+  const given = (value, words) => (value === null || value === undefined ? null : words(value)), { stats } = chain;
+  const rows = [["model", chain.model], ["sampler", chain.sampler],
+    ["log p", given(chain.logp, (x) => `${nats(x)} nats`)],
+    ["tokens", given(chain.tokens, (n) => `${whole(n)}, ${chain.finished ? "finished" : "cut off"}`)],
+    ["decoded", given(stats?.tokens_decoded, (n) => plural(n, "token"))], ["seed", chain.seed],
+    ["log Z", given(stats?.log_z, nats)]].filter(([, value]) => value !== null && value !== undefined);
   return el("section", { class: "card", "aria-label": "The completion" }, el("h2", null, "The completion"),
-    el("dl", null, rows.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => [el("dt", null, name), el("dd", null, String(value))])),
+    el("dl", null, rows.map(([name, value]) => [el("dt", null, name), el("dd", null, String(value))])),
     settings ? el("details", null, el("summary", null, "settings"), el("p", { class: "soft" }, settings)) : null);
 }
 
@@ -123,7 +58,8 @@ function pick(shown, i, { speak = false } = {}) {
   state.cursor = { shown, i };
   const own = state.shown.includes(shown), { view } = state;
   const history = own && view.history ? view.history(state.at, i, shown.tokens[i]) : null;
-  const branch = facts.branches && own && shown.tokens[i] >= 0 ? (position) => state.branches.offer(shown, position) : null;
+  const can = facts.branches && own && shown.tokens[i] >= 0;
+  const branch = can ? (position) => state.branches.offer(shown, position) : null;
   $("token").replaceChildren(tokenPanel(shown, i, { history, branch }));
   if (speak) say(tokenWords(shown, i));
 }
@@ -132,7 +68,9 @@ function pick(shown, i, { speak = false } = {}) {
 function walk(by, test) {
   const shown = state.cursor?.shown ?? state.shown[state.shown.length - 1];
   const start = state.cursor ? state.cursor.i : (state.view.events?.[state.at]?.cut ?? 0) - (by > 0 ? 1 : 0);
-  for (let i = start + by; i >= 0 && i < shown.tokens.length; i += by) if (test(shown, i)) return pick(shown, i, { speak: true });
+  for (let i = start + by; i >= 0 && i < shown.tokens.length; i += by) {
+    if (test(shown, i)) return pick(shown, i, { speak: true });
+  }
   say("no more such tokens");
 }
 
@@ -151,7 +89,9 @@ function find(shown, words) {
   for (let at = all.indexOf(words), i = 0; at >= 0; at = all.indexOf(words, at + words.length)) {
     while (i + 1 < starts.length && starts[i + 1] <= at) i++;
     state.hits.push({ shown, i });
-    for (let j = i; j < starts.length && starts[j] < at + words.length; j++) (shown.spans.get(j) ?? shown.span(j)).classList.add("hit");
+    for (let j = i; j < starts.length && starts[j] < at + words.length; j++) {
+      (shown.spans.get(j) ?? shown.span(j)).classList.add("hit");
+    }
   }
 }
 
@@ -175,7 +115,9 @@ const ACTIONS = {
   U: () => walk(-1, (shown, i) => shown.tokens[i] >= 0 && shown.pool.entropyOf(shown.tokens[i]) >= shown.unsure),
   "/": () => { $("search").focus(); $("search").select(); },
   "?": () => { const keys = $("keys"); keys.open = !keys.open; if (keys.open) keys.querySelector("summary").focus(); },
-  Enter: () => { if (facts.branches && state.cursor) state.branches.draw(state.cursor.shown, state.cursor.i, BRANCHES); },
+  Enter: () => {
+    if (facts.branches && state.cursor) state.branches.draw(state.cursor.shown, state.cursor.i, BRANCHES);
+  },
 };
 const jumpTo = (at) => (at >= 0 ? go(at) : say("no more changes"));
 
@@ -184,7 +126,10 @@ function onkey(event) {
   const typing = event.target.matches("input:not([type=range]), select");
   if (typing) {
     if (event.key === "Escape") event.target.blur();
-    if (event.key === "Enter" && event.target === $("search")) { event.preventDefault(); toHit(event.shiftKey ? -1 : 1); }
+    if (event.key === "Enter" && event.target === $("search")) {
+      event.preventDefault();
+      toHit(event.shiftKey ? -1 : 1);
+    }
     return;
   }
   if (event.target.matches("[type=range]") && event.key.startsWith("Arrow")) return;
@@ -197,7 +142,9 @@ function onkey(event) {
 
 function hashed() {
   const found = new URLSearchParams(location.hash.slice(1)), hash = {};
-  for (const name of ["chain", "step", "stage", "block", "particle", "candidate"]) if (found.has(name)) hash[name] = Number(found.get(name));
+  for (const name of ["chain", "step", "stage", "block", "particle", "candidate"]) {
+    if (found.has(name)) hash[name] = Number(found.get(name));
+  }
   return hash;
 }
 
@@ -206,17 +153,25 @@ async function open(index, { push = true } = {}) {
   state.chain = await loadPayload(index);
   state.view = VIEWS[state.chain.kind](state.chain);
   state.branches = new Branches(state.chain, pick);
-  const button = (name, title, action) => { const b = el("button", { type: "button", title }, name); b.addEventListener("click", action); return b; };
+  const button = (name, title, onclick) => el("button", { type: "button", title, onclick }, name);
   const { model, sampler, settings } = state.chain;
-  $("what").textContent = [model, sampler, settings?.alpha ? `α ${tick(numberOf(settings.alpha))}` : ""].filter(Boolean).join(" · ");
-  const prompt = Int32Array.from(state.chain.prompt, (v) => -1 - v);
+  const alpha = settings?.alpha ? `α ${tick(numberOf(settings.alpha))}` : "";
+  $("what").textContent = [model, sampler, alpha].filter(Boolean).join(" · ");
+  const prompt = Int32Array.from(state.chain.prompt, (v) => -1 - v), still = state.view.most === 0;
   $("main").replaceChildren(
-    prompt.length ? el("details", { class: "prompt" }, el("summary", null, `Prompt, ${plural(prompt.length, "token")}`), new TokenText(state.chain.pool, prompt, { name: "Prompt", onpick: pick }).box) : "",
+    prompt.length ? el("details", { class: "prompt" }, el("summary", null, `Prompt, ${plural(prompt.length, "token")}`),
+      new TokenText(state.chain.pool, prompt, { name: "Prompt", onpick: pick }).box) : "",
     state.view.picture.node,
-    el("nav", { class: "bar", "aria-label": "Steps" }, button("◀", "back (←)", ACTIONS.ArrowLeft), button("▶", "forward (→)", ACTIONS.ArrowRight),
-      state.view.events ? button("next change", "n", ACTIONS.n) : "", button("uncertain token", "u", ACTIONS.u), button(state.view.events ? "final text" : "the one returned", "End", ACTIONS.End), el("strong", { id: "where" }),
-      el("span", { class: "grow" }), el("input", { id: "search", type: "search", placeholder: "search ( / )", "aria-label": "Search the text" }), el("span", { id: "found", class: "soft", "aria-live": "polite" })),
-    el("div", { class: "below" }, el("div", { class: "left" }, el("div", { id: "texts" }), state.branches.node, tintKey()),
+    el("nav", { class: "bar", "aria-label": "Steps" },
+      still ? "" : [button("◀", "back (←)", ACTIONS.ArrowLeft), button("▶", "forward (→)", ACTIONS.ArrowRight)],
+      state.view.events ? button("next change", "n", ACTIONS.n) : "", button("uncertain token", "u", ACTIONS.u),
+      still ? "" : button(state.view.events ? "final text" : "the one returned", "End", ACTIONS.End),
+      el("strong", { id: "where" }),
+      el("span", { class: "grow" }),
+      el("input", { id: "search", type: "search", placeholder: "search ( / )", "aria-label": "Search the text" }),
+      el("span", { id: "found", class: "soft", "aria-live": "polite" })),
+    el("div", { class: "below" },
+      el("div", { class: "left" }, el("div", { id: "texts" }), state.branches.node, tintKey()),
       el("aside", null, el("div", { id: "panel" }), el("div", { id: "token" }))));
   state.view.picture.draw?.();  // it has its width now; an observer tells of it only after the first frame
   $("search").addEventListener("input", (event) => search(event.target.value));
@@ -226,16 +181,25 @@ async function open(index, { push = true } = {}) {
 
 function tintKey() {
   const ramp = [0, 0.25, 0.5, 1, 2, 4].map((entropy) => el("span", { class: `t h${tint(entropy)}` }, `${entropy}`));
-  return el("p", { class: "tint soft" }, "entropy before a token, nats: ", ramp, " ", el("span", { class: "t jump" }, " a"), ` jump of ${JUMP} or more`);
+  return el("p", { class: "tint soft" }, "entropy before a token, nats: ", ramp, " ",
+    el("span", { class: "t jump" }, " a"), ` jump of ${JUMP} or more`);
 }
 
 async function start() {
-  const choose = el("select", { id: "which", "aria-label": "Which completion" }, facts.labels.map((words, i) => el("option", { value: i }, words)));
-  choose.addEventListener("change", () => { history.replaceState(null, "", location.pathname + location.search); open(Number(choose.value)); });
-  $("head").append(el("h1", null, facts.title), el("p", { id: "what", class: "soft" }), facts.labels.length > 1 ? choose : "",
-    el("details", { id: "keys" }, el("summary", null, "Keys"), el("dl", null, KEYS.map(([keys, words]) => [el("dt", null, el("kbd", null, keys)), el("dd", null, words)]))));
-  if (facts.notes.length) $("head").append(el("ul", { class: "notes" }, facts.notes.map((note) => el("li", null, note))));
-  $("foot").append(`powercut ${facts.version}. The page is whole: it loads nothing and sends nothing${facts.branches ? ", but asks its own server for branches" : ""}.`);
+  const choose = el("select", { id: "which", "aria-label": "Which completion" },
+    facts.labels.map((words, i) => el("option", { value: i }, words)));
+  choose.addEventListener("change", () => {
+    history.replaceState(null, "", location.pathname + location.search);
+    open(Number(choose.value));
+  });
+  $("head").append(el("h1", null, facts.title), el("p", { id: "what", class: "soft" }),
+    facts.labels.length > 1 ? choose : "",
+    el("details", { id: "keys" }, el("summary", null, "Keys"),
+      el("dl", null, KEYS.map(([keys, words]) => [el("dt", null, el("kbd", null, keys)), el("dd", null, words)]))));
+  const notes = facts.notes.map((note) => el("li", null, note));
+  if (notes.length) $("head").append(el("ul", { class: "notes" }, notes));
+  const sends = `sends nothing${facts.branches ? ", but asks its own server for branches" : ""}`;
+  $("foot").append(`powercut ${facts.version}. The page is whole: it loads nothing and ${sends}.`);
   const index = Math.min(facts.labels.length, Math.max(1, hashed().chain ?? 1)) - 1;
   choose.value = index;
   document.addEventListener("keydown", onkey);
@@ -250,6 +214,7 @@ async function start() {
 }
 
 start().catch((error) => {
-  $("main").replaceChildren(el("p", { class: "notes" }, `This page cannot be shown: ${error.message}. A browser of 2023 or later is needed.`));
+  $("main").replaceChildren(el("p", { class: "notes" },
+    `This page cannot be shown: ${error.message}. A browser of 2023 or later is needed.`));
   throw error;
 });

@@ -8,13 +8,18 @@ function niceTicks(low, high, most) {
   const rough = (high - low) / Math.max(1, most), power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.999);
   const ticks = [];
-  for (let x = Math.ceil(low / step - 1e-9) * step; x <= high + step * 1e-9; x += step) ticks.push(Math.abs(x) < step / 1e6 ? 0 : x);
+  for (let x = Math.ceil(low / step - 1e-9) * step; x <= high + step * 1e-9; x += step) {
+    ticks.push(Math.abs(x) < step / 1e6 ? 0 : x);
+  }
   return ticks;
 }
 
 const scale = (low, high, from, to) => (x) => from + (high > low ? (x - low) / (high - low) : 0.5) * (to - from);
 const tick = (x) => (Math.abs(x) >= 1000 ? whole(x) : String(Number(x.toPrecision(3)))).replace("-", "−");
 
+// A picture of this size in pixels; summary says in words what it shows.
+const canvas = (width, height, summary) =>
+  svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": summary });
 const text = (x, y, words, attributes = {}) => svg("text", { x, y, ...attributes }, words);
 const rect = (x, y, width, height, attributes) =>
   svg("rect", { x, y, width: Math.max(0, width), height: Math.max(0, height), ...attributes });
@@ -33,5 +38,6 @@ function inWords(title, head, rows) {
 }
 
 function legend(entries) {
-  return el("ul", { class: "legend" }, entries.map(([kind, words]) => el("li", null, el("i", { class: `key ${kind}` }), words)));
+  const item = ([kind, words]) => el("li", null, el("i", { class: `key ${kind}` }), words);
+  return el("ul", { class: "legend" }, entries.map(item));
 }

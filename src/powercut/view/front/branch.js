@@ -13,8 +13,12 @@ class Branches {
   offer(shown, position) {
     const many = el("input", { type: "number", min: 1, max: 16, value: BRANCHES, "aria-label": "How many" });
     const go = el("button", { type: "button", class: "branch" }, "Branch from here");
-    go.addEventListener("click", () => this.draw(shown, position, Math.min(16, Math.max(1, Number(many.value) || BRANCHES)), Number(heat.value) || null));
-    const heat = el("input", { type: "number", min: 0.05, max: 5, step: 0.05, placeholder: "as drawn", "aria-label": "Temperature, as the chain's if empty" });
+    go.addEventListener("click", () => {
+      const count = Math.min(16, Math.max(1, Number(many.value) || BRANCHES));
+      this.draw(shown, position, count, Number(heat.value) || null);
+    });
+    const heat = el("input", { type: "number", min: 0.05, max: 5, step: 0.05, placeholder: "as drawn",
+      "aria-label": "Temperature, as the chain's if empty" });
     return el("p", { class: "offer" }, go, " ", many, " at temperature ", heat);
   }
 
@@ -42,7 +46,8 @@ class Branches {
   fill(card, { pool, logp, count, answer, finished }) {
     const tokens = Int32Array.from({ length: count }, (_, i) => i);
     const shown = new TokenText(pool, tokens, { name: "A branch", onpick: this.onpick, first: 0 });
-    const words = [`log p ${nats(logp)}`, plural(count, "token"), finished ? "finished" : "cut off", answer === null ? "no answer" : `answer ${label(answer)}`];
+    const words = [`log p ${nats(logp)}`, plural(count, "token"), finished ? "finished" : "cut off",
+      answer === null ? "no answer" : `answer ${label(answer)}`];
     card.replaceChildren(el("p", { class: "soft" }, words.join(" · ")), shown.box);
   }
 }

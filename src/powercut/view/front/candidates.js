@@ -13,15 +13,17 @@ class CandidatesPicture {
       const pick = el("button", { type: "button", class: "pick" }, `${rank + 1}`, one.chosen ? " ★ returned" : "");
       pick.addEventListener("click", () => choose(rank));
       const words = chain.answers[one.answer];
-      return el("tr", null, el("th", { scope: "row" }, pick), el("td", null, svg("svg", { width: 164, height: 12, "aria-hidden": "true" },
-        rect(0, 1, width, 10, { class: one.chosen ? "accepted" : "extended", rx: 2 }))), el("td", null, nats(score, 3)), el("td", null, nats(one.logp)),
-        el("td", null, whole(one.n)), el("td", { class: "left" }, el("i", { class: `key ${answerClass(one.answer)}` }), words ? label(words) : "none",
+      const bar = svg("svg", { width: 164, height: 12, "aria-hidden": "true" },
+        rect(0, 1, width, 10, { class: one.chosen ? "accepted" : "extended", rx: 2 }));
+      return el("tr", null, el("th", { scope: "row" }, pick), el("td", null, bar), el("td", null, nats(score, 3)),
+        el("td", null, nats(one.logp)), el("td", null, whole(one.n)),
+        el("td", { class: "left" }, el("i", { class: `key ${answerClass(one.answer)}` }), words ? label(words) : "none",
           chain.by === "votes" && one.answer >= 0 ? ` (${plural(votes.get(one.answer), "vote")})` : ""));
     });
-    const score = chain.by === "votes" ? "log p per token" : chain.by;
+    const heads = ["", "", chain.by === "votes" ? "log p per token" : chain.by, "log p", "tokens", "answer"];
     this.node = el("div", { class: "picture" }, el("div", { class: "wide" }, el("table", { class: "candidates" },
       el("caption", null, `${plural(order.length, "candidate")}, the best by ${chain.by} first`),
-      el("thead", null, el("tr", null, ["", "", score, "log p", "tokens", "answer"].map((name) => el("th", { scope: "col" }, name)))),
+      el("thead", null, el("tr", null, heads.map((name) => el("th", { scope: "col" }, name)))),
       el("tbody", null, this.rows))));
   }
 

@@ -37,10 +37,16 @@ class ChainPicture {
       legend([["accepted", "accepted"], ["rejected", "rejected"], ["early", "cut short by early rejection"],
         ["repeated", "repeats the text: skipped"], ["cut", "cut"], ["extended", "extension"],
         ...(answers ? [["answers", "one colour per answer"]] : [])]),
-      inWords("The picture in words", ["", "stage", "cut at", "tokens", "of them repeated", "verdict", "log A", "needed", "log p after", "answer after"],
-        () => events.map((e) => [nameOf(e), e.stage + 1, e.step === undefined ? "–" : e.cut, e.proposal.length, e.shared, verdict(e),
-          e.step === undefined ? "–" : (e.early ? "at most " : "") + nats(e.logAccept), e.step === undefined ? "–" : nats(e.logU), nats(e.logp), chain.answers[e.answer] ?? "none"])));
+      inWords("The picture in words", ["", "stage", "cut at", "tokens", "of them repeated", "verdict", "log A",
+        "needed", "log p after", "answer after"], () => events.map((event) => this.row(event))));
     new ResizeObserver(() => this.draw()).observe(this.place);
+  }
+
+  row(event) {
+    const { stage, cut, proposal, shared, early, logAccept, logU, logp, answer } = event;
+    const step = event.step === undefined ? ["–", "–"] : [(early ? "at most " : "") + nats(logAccept), nats(logU)];
+    return [nameOf(event), stage + 1, event.step === undefined ? "–" : cut, proposal.length, shared, verdict(event),
+      ...step, nats(logp), this.chain.answers[answer] ?? "none"];
   }
 
   draw() {
@@ -56,7 +62,7 @@ class ChainPicture {
     const answerTop = logpTop + logpHigh + 12, answerHigh = this.chain.answers.length ? 18 : 0;
     const height = answerTop + answerHigh + 22;
     const y = scale(0, longest, top, top + high);
-    const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": this.summary() });
+    const picture = canvas(width, height, this.summary());
     this.frame(picture, { left, inner, top, high, longest, y, height });
     events.forEach((event, i) => picture.append(this.column(event, i, y)));
     picture.append(this.logp(left, logpTop, logpHigh));
@@ -89,7 +95,8 @@ class ChainPicture {
         text(left - 6, y(t) + 4, tick(t), { class: "axis end" }));
     }
     this.events.forEach((event, i) => {
-      if (event.step === undefined && i) picture.append(line(this.x(i), top, this.x(i), top + high, { class: "stage" }));
+      if (event.step !== undefined || !i) return;
+      picture.append(line(this.x(i), top, this.x(i), top + high, { class: "stage" }));
     });
     const every = Math.ceil(34 / this.step);
     const nice = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((n) => n >= every) ?? every;
@@ -106,11 +113,15 @@ class ChainPicture {
     column.append(rect(x, y(0), width, y(event.before.length) - y(0), { class: "standing" }));
     const from = event.cut, met = event.cut + event.shared, end = met + event.n;
     const kind = event.step === undefined ? "extended" : event.accepted ? "accepted" : "rejected";
-    const slim = kind === "rejected" ? width * 0.62 : width, inset = x + (width - slim) / 2; // told apart without colour
-    if (event.shared) column.append(rect(inset + 0.5, y(from), slim - 1, y(met) - y(from), { class: `repeated ${kind}` }));
+    const slim = kind === "rejected" ? width * 0.62 : width, inset = x + (width - slim) / 2; // known without colours
+    if (event.shared) {
+      column.append(rect(inset + 0.5, y(from), slim - 1, y(met) - y(from), { class: `repeated ${kind}` }));
+    }
     column.append(rect(inset, y(met), slim, Math.max(event.n ? 1.5 : 0, y(end) - y(met)), { class: kind }));
     if (event.early) column.append(line(x - gap / 2, y(end), x + width + gap / 2, y(end), { class: "early" }));
-    if (event.step !== undefined) column.append(line(x - gap / 2, y(from), x + width + gap / 2, y(from), { class: "cut" }));
+    if (event.step !== undefined) {
+      column.append(line(x - gap / 2, y(from), x + width + gap / 2, y(from), { class: "cut" }));
+    }
     return column;
   }
 
@@ -150,8 +161,9 @@ class ChainPicture {
     const count = (test) => steps.filter(test).length;
     const last = this.events[this.events.length - 1];
     const changes = this.events.filter((e, i) => i && e.answer !== this.events[i - 1].answer).length;
-    return `${plural(steps.length, "step")}: ${count((e) => e.accepted)} accepted, ${count((e) => e.changed)} of them changed the text, ` +
-      `${count((e) => !e.accepted)} rejected, ${count((e) => e.early)} of them cut short. log p went from ${nats(this.events[0].logp)} ` +
+    const fates = `${count((e) => e.accepted)} accepted, ${count((e) => e.changed)} of them changed the text, ` +
+      `${count((e) => !e.accepted)} rejected, ${count((e) => e.early)} of them cut short`;
+    return `${plural(steps.length, "step")}: ${fates}. log p went from ${nats(this.events[0].logp)} ` +
       `to ${nats(last.logp)} nats; the answer changed ${plural(changes, "time")}.`;
   }
 
@@ -164,6 +176,7 @@ class ChainPicture {
     this.cursor.setAttribute("x", this.x(Math.min(at, this.events.length - 1)));
     this.cursor.classList.toggle("none", !event);
     const x = this.x(at);
-    if (x < this.place.scrollLeft + 40 || x > this.place.scrollLeft + this.place.clientWidth - 40) this.place.scrollLeft = x - this.place.clientWidth / 2;
+    const { scrollLeft, clientWidth } = this.place;
+    if (x < scrollLeft + 40 || x > scrollLeft + clientWidth - 40) this.place.scrollLeft = x - clientWidth / 2;
   }
 }

@@ -65,7 +65,8 @@ async function readPayload(text) {
   return { ...head, pool: new Pool(head, arrays) };
 }
 
-// Every token that was drawn, by its number in the pool; -1 - v is token v of the vocabulary without a law (a prompt's).
+// Every token that was drawn, by its number in the pool; -1 - v is token v of the vocabulary, of which no law is known:
+// a prompt's.
 class Pool {
   constructor(head, arrays) {
     this.vocabulary = head.vocabulary;

@@ -1,5 +1,12 @@
 // Particles: blocks across, particles down, lines from parent to child, the size of each its weight.
 
+const PARTICLE_WORDS = {
+  smc: { one: "particle", several: "particles", share: "weight", particle: "a particle; its size is its weight",
+    ancestor: "of the completion returned", dead: "no descendants", stage: "resampled" },
+  tmc: { one: "candidate", several: "candidates", share: "chance", particle: "a candidate; its size is its chance",
+    ancestor: "the one drawn", dead: "not drawn", stage: "all go on from the one drawn" },
+};
+
 // The tokens of every particle at the end of every block, and its share of the weight.
 function grow(blocks) {
   let before = [];
@@ -17,7 +24,8 @@ function grow(blocks) {
     const sum = raw.reduce((a, b) => a + b, 0);
     const shares = raw.map((w) => (sum ? w / sum : 0));
     const squares = shares.reduce((a, b) => a + b * b, 0);
-    return { ...block, tokens, shares, ess: squares ? 1 / squares : 0, resampled: block.parents.some((parent, i) => parent !== i) };
+    return { ...block, tokens, shares, ess: squares ? 1 / squares : 0,
+      resampled: block.parents.some((parent, i) => parent !== i) };
   });
 }
 
@@ -25,7 +33,8 @@ class ParticlesPicture {
   constructor(chain, blocks, choose) {
     Object.assign(this, { chain, blocks, choose });
     this.node = el("div", { class: "picture" });
-    this.place = el("div", { class: "plot", tabindex: 0, role: "group", "aria-label": "Particles: arrow keys up and down choose one" });
+    this.place = el("div", { class: "plot", tabindex: 0, role: "group",
+      "aria-label": "In a block: arrow keys up and down choose one" });
     this.place.addEventListener("keydown", (event) => {
       const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
       if (!by) return;
@@ -33,13 +42,16 @@ class ParticlesPicture {
       const count = blocks[this.block].tokens.length;
       choose(this.block, (this.particle + by + count) % count);
     });
+    this.words = PARTICLE_WORDS[chain.sampler] ?? PARTICLE_WORDS.smc;
     this.ancestry = this.trace();
     this.node.append(this.place,
-      legend([["particle", "a particle; its size is its weight"], ["ancestor", "of the completion returned"], ["dead", "no descendants"], ["stage", "resampled"]]),
-      inWords("The picture in words", ["block", "tokens", "effective sample size", "resampled before it", "heaviest", "its weight", "distinct parents"],
+      legend(["particle", "ancestor", "dead", "stage"].map((kind) => [kind, this.words[kind]])),
+      inWords("The picture in words", ["block", "tokens", "effective sample size", "resampled before it", "heaviest",
+        "its weight", "distinct parents"],
         () => blocks.map((b, i) => {
           const heaviest = b.shares.indexOf(Math.max(...b.shares));
-          return [i + 1, b.tokens[heaviest].length, b.ess.toFixed(1), b.resampled ? "yes" : "no", heaviest, percent(b.shares[heaviest]), new Set(b.parents).size];
+          return [i + 1, b.tokens[heaviest].length, b.ess.toFixed(1), b.resampled ? "yes" : "no", heaviest,
+            percent(b.shares[heaviest]), new Set(b.parents).size];
         })));
     new ResizeObserver(() => this.draw()).observe(this.place);
   }
@@ -64,12 +76,14 @@ class ParticlesPicture {
     const { blocks } = this, count = Math.max(...blocks.map((b) => b.tokens.length));
     const left = 34, right = 12, top = 20, row = Math.max(5, Math.min(22, 300 / count)), high = row * count;
     const column = Math.min(170, Math.max(16, (outer - left - right) / blocks.length));
-    const width = Math.max(outer, left + right + column * blocks.length), essTop = top + high + 24, essHigh = 40, height = essTop + essHigh + 22;
+    const width = Math.max(outer, left + right + column * blocks.length);
+    const essTop = top + high + 24, essHigh = 40, height = essTop + essHigh + 22;
     const x = (b) => left + (b + 0.5) * column, y = (i) => top + (i + 0.5) * row;
-    const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": this.summary() });
-    picture.append(text(left, 11, "particles ↓   blocks →", { class: "axis" }));
+    const picture = canvas(width, height, this.summary());
+    picture.append(text(left, 11, `${this.words.several} ↓   blocks →`, { class: "axis" }));
     blocks.forEach((b, at) => {
-      if (b.resampled) picture.append(line(left + at * column, top, left + at * column, top + high, { class: "stage" }));
+      const edge = left + at * column;
+      if (b.resampled) picture.append(line(edge, top, edge, top + high, { class: "stage" }));
       if (at) b.parents.forEach((parent, i) => {
         const kind = this.ancestry.path[at] === i ? "ancestor" : this.ancestry.alive[at].has(i) ? "alive" : "dead";
         picture.append(line(x(at - 1), y(parent), x(at), y(i), { class: `lineage ${kind}` }));
@@ -79,16 +93,20 @@ class ParticlesPicture {
     blocks.forEach((b, at) => {
       b.shares.forEach((share, i) => {
         const kind = this.ancestry.path[at] === i ? "ancestor" : this.ancestry.alive[at].has(i) ? "alive" : "dead";
-        const dot = svg("circle", { cx: x(at), cy: y(i), r: Math.max(1.2, most * Math.min(1.6, Math.sqrt(share * count / 2))), class: `particle ${kind}` },
-          svg("title", null, `block ${at + 1}, particle ${i}: weight ${percent(share)}`));
+        const r = Math.max(1.2, most * Math.min(1.6, Math.sqrt(share * count / 2)));
+        const dot = svg("circle", { cx: x(at), cy: y(i), r, class: `particle ${kind}` },
+          svg("title", null, `block ${at + 1}, ${this.words.one} ${i}: ${this.words.share} ${percent(share)}`));
         dot.addEventListener("click", () => this.choose(at, i));
         picture.append(dot);
       });
       const y0 = scale(0, count, essTop + essHigh, essTop);
-      picture.append(rect(x(at) - column * 0.3, y0(b.ess), column * 0.6, essTop + essHigh - y0(b.ess), { class: "extended" }));
-      if (column > 22 || (at + 1) % 5 === 0) picture.append(text(x(at), height - 6, String(at + 1), { class: "axis middle" }));
+      picture.append(rect(x(at) - column * 0.3, y0(b.ess), column * 0.6, essTop + essHigh - y0(b.ess),
+        { class: "extended" }));
+      const numbered = column > 22 || (at + 1) % 5 === 0;
+      if (numbered) picture.append(text(x(at), height - 6, String(at + 1), { class: "axis middle" }));
     });
-    picture.append(text(left, essTop - 7, "effective sample size", { class: "axis" }), text(left - 5, essTop + 9, String(count), { class: "axis end" }));
+    picture.append(text(left, essTop - 7, "effective sample size", { class: "axis" }),
+      text(left - 5, essTop + 9, String(count), { class: "axis end" }));
     this.cursor = svg("circle", { class: "cursor", r: most + 3 });
     this.points = { x, y };
     picture.append(this.cursor);
@@ -98,7 +116,12 @@ class ParticlesPicture {
 
   summary() {
     const { blocks } = this, resampled = blocks.filter((b) => b.resampled).length;
-    return `${plural(blocks[0].tokens.length, "particle")} over ${plural(blocks.length, "block")}, resampled ${plural(resampled, "time")}; ` +
+    if (this.words === PARTICLE_WORDS.tmc) {
+      const most = Math.max(...blocks.map((b) => b.tokens.length));
+      return `${plural(blocks.length, "block")}, each drawn from ${plural(most, "candidate")} at most.`;
+    }
+    const what = `${plural(blocks[0].tokens.length, "particle")} over ${plural(blocks.length, "block")}`;
+    return `${what}, resampled ${plural(resampled, "time")}; ` +
       `of those at the first block ${whole(this.ancestry.alive[0].size)} have descendants at the end.`;
   }
 

@@ -2,15 +2,18 @@
 
 function stepPanel(chain, event) {
   const panel = el("section", { class: "card step", "aria-label": "The step" });
-  const chip = el("span", { class: `chip ${event.step === undefined ? "extended" : event.accepted ? "accepted" : "rejected"}` }, verdict(event));
+  const kind = event.step === undefined ? "extended" : event.accepted ? "accepted" : "rejected";
+  const chip = el("span", { class: `chip ${kind}` }, verdict(event));
   panel.append(el("h2", null, nameOf(event)[0].toUpperCase() + nameOf(event).slice(1), " ", chip));
   if (event.step === undefined) {
-    panel.append(el("p", null, `Stage ${event.stage + 1} opens: ${plural(event.n, "token")} more, from ${whole(event.cut)} to ${whole(event.after.length)}.`));
+    const more = `${plural(event.n, "token")} more, from ${whole(event.cut)} to ${whole(event.after.length)}`;
+    panel.append(el("p", null, `Stage ${event.stage + 1} opens: ${more}.`));
     return panel;
   }
   const nulls = event.nulls ? ` ${plural(event.nulls, "null step")} passed over before it.` : "";
   const repeated = event.shared ? `, the first ${whole(event.shared)} as they stood` : "";
-  panel.append(el("p", null, `Re-opened at token ${whole(event.cut)} of ${whole(event.before.length)}, in stage ${event.stage + 1}. ` +
+  panel.append(el("p", null,
+    `Re-opened at token ${whole(event.cut)} of ${whole(event.before.length)}, in stage ${event.stage + 1}. ` +
     `Proposed ${plural(event.proposal.length, "token")}${repeated}; ${whole(event.decoded)} decoded.${nulls}`));
   if (chain.answers.length && event.proposedAnswer >= 0) {
     panel.append(el("p", null, "It answers ", el("b", null, chain.answers[event.proposedAnswer]),
@@ -33,26 +36,35 @@ function ratioTable(chain, event) {
     return svg("svg", { width: 84, height: 12, "aria-hidden": "true" }, line(42, 0, 42, 12, { class: "grid" }),
       rect(x < 0 ? 42 - width : 42, 2, width, 8, { class: x < 0 ? "loss" : "gain" }));
   };
-  const row = ([name, value]) => el("tr", null, el("th", { scope: "row" }, name), el("td", null, signed(value)), el("td", null, bar(value)));
+  const row = (name, value, shown = null, kind = null) => el("tr", { class: kind }, el("th", { scope: "row" }, name),
+    el("td", null, signed(value)), el("td", null, shown));
   const total = event.early ? "log A, at most" : "log A";
   const several = Number(chain.settings?.tries ?? 1) > 1;
-  return el("table", { class: "ratio" }, el("caption", null, `The acceptance ratio, in nats${several ? " (terms of the try shown)" : ""}`),
-    el("tbody", null, rows.map(row), el("tr", { class: "sum" }, el("th", { scope: "row" }, total), el("td", null, signed(event.logAccept)), el("td", null)),
-      event.logU === null ? null : el("tr", null, el("th", { scope: "row" }, "needed: log u"), el("td", null, signed(event.logU)), el("td", null))));
+  const caption = `The acceptance ratio, in nats${several ? " (terms of the try shown)" : ""}`;
+  return el("table", { class: "ratio" }, el("caption", null, caption),
+    el("tbody", null, rows.map(([name, value]) => row(name, value, bar(value))),
+      row(total, event.logAccept, null, "sum"), event.logU === null ? null : row("needed: log u", event.logU)));
 }
 
 function boundPlot(event) {
-  const points = (event.terms?.curve ?? []).map(([t, value]) => [t, numberOf(value)]).filter(([, v]) => Number.isFinite(v));
+  const curve = (event.terms?.curve ?? []).map(([t, value]) => [t, numberOf(value)]);
+  const points = curve.filter(([, value]) => Number.isFinite(value));
   if (points.length < 2) return null;
   const needed = numberOf(event.logU), width = 300, high = 96, left = 40, top = 8;
   const values = points.map(([, v]) => v).concat(Number.isFinite(needed) ? [needed] : []);
   const low = Math.min(...values), most = Math.max(...values), end = points[points.length - 1][0];
   const x = scale(0, end, left, width - 8), y = scale(low, most, top + high, top);
-  const words = `${event.early ? "The bound on log A" : "log A"} fell from ${nats(points[0][1])} to ${nats(points[points.length - 1][1])} over ${plural(end, "token")}` +
+  const words = `${event.early ? "The bound on log A" : "log A"} fell from ${nats(points[0][1])} ` +
+    `to ${nats(points[points.length - 1][1])} over ${plural(end, "token")}` +
     (Number.isFinite(needed) ? `; ${nats(needed)} was needed.` : ".");
-  const plot = svg("svg", { viewBox: `0 0 ${width} ${top + high + 24}`, role: "img", "aria-label": words, class: "bound" });
-  for (const t of niceTicks(low, most, 3)) plot.append(line(left, y(t), width - 8, y(t), { class: "grid" }), text(left - 5, y(t) + 4, tick(t), { class: "axis end" }));
-  plot.append(svg("path", { d: points.map(([t, v], i) => `${i ? "L" : "M"}${x(t).toFixed(1)} ${y(v).toFixed(1)}`).join(""), class: "curve" }));
+  const view = `0 0 ${width} ${top + high + 24}`;
+  const plot = svg("svg", { viewBox: view, role: "img", "aria-label": words, class: "bound" });
+  for (const t of niceTicks(low, most, 3)) {
+    plot.append(line(left, y(t), width - 8, y(t), { class: "grid" }),
+      text(left - 5, y(t) + 4, tick(t), { class: "axis end" }));
+  }
+  const d = points.map(([t, value], i) => `${i ? "L" : "M"}${x(t).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+  plot.append(svg("path", { d, class: "curve" }));
   if (Number.isFinite(needed)) {
     plot.append(line(left, y(needed), width - 8, y(needed), { class: "needed" }),
       text(width - 8, y(needed) - 4, "log u", { class: "axis end" }));

@@ -19,8 +19,8 @@ function tokenPanel(shown, i, { history, branch }) {
   panel.append(el("h2", null, el("code", null, label(spelt) || "…"), ` token ${whole(position)}`));
   if (k < 0) { panel.append(el("p", null, `Of the prompt; id ${pool.tokenIds[pool.id(k)]}.`)); return panel; }
   const p = Math.exp(pool.logp(k)), entropy = pool.entropyOf(k), jump = shown.jump(i);
-  const facts = [["probability", percent(p)], ["log p", nats(pool.logp(k))], ["entropy before it", `${nats(entropy)} nats`],
-    [jump >= 0 ? "jump" : "fall", `${nats(Math.abs(jump))} nats`]];
+  const facts = [["probability", percent(p)], ["log p", nats(pool.logp(k))],
+    ["entropy before it", `${nats(entropy)} nats`], [jump >= 0 ? "jump" : "fall", `${nats(Math.abs(jump))} nats`]];
   if (history) {
     facts.push(["cut here", plural(history.cuts, "time")]);
     facts.push(["survived", history.opened ? plural(history.opened, "re-opening") : "no re-opening yet"]);
@@ -30,10 +30,16 @@ function tokenPanel(shown, i, { history, branch }) {
   const likely = pool.likely(k), own = pool.id(k);
   if (likely.length) {
     const rows = likely.some(([id]) => id === own) ? likely : [...likely, [own, p]];
-    panel.append(el("table", { class: "likely" }, el("caption", null, "The most likely here"), el("tbody", null, rows.map(([id, q]) =>
-      el("tr", { class: id === own ? "own" : null }, el("th", { scope: "row" }, el("code", null, label(spell(pool, [id])[0].text)), id === own ? " ◂ drawn" : ""),
-        el("td", null, svg("svg", { width: 90, height: 10, "aria-hidden": "true" }, rect(0, 1, 90 * q, 8, { class: "gain" }))), el("td", null, percent(q)))))));
-  } else panel.append(el("p", { class: "soft" }, pool.tellsLikely ? "Nothing else was likely." : "What else was likely is not in the file."));
+    const bar = (q) => svg("svg", { width: 90, height: 10, "aria-hidden": "true" },
+      rect(0, 1, 90 * q, 8, { class: "gain" }));
+    panel.append(el("table", { class: "likely" }, el("caption", null, "The most likely here"),
+      el("tbody", null, rows.map(([id, q]) => el("tr", { class: id === own ? "own" : null },
+        el("th", { scope: "row" }, el("code", null, label(spell(pool, [id])[0].text)), id === own ? " ◂ drawn" : ""),
+        el("td", null, bar(q)), el("td", null, percent(q)))))));
+  } else {
+    const why = pool.tellsLikely ? "Nothing else was likely." : "What else was likely is not in the file.";
+    panel.append(el("p", { class: "soft" }, why));
+  }
   if (branch) panel.append(branch(position));
   return panel;
 }
@@ -42,5 +48,6 @@ function tokenPanel(shown, i, { history, branch }) {
 function tokenWords(shown, i) {
   const k = shown.tokens[i], name = label(shown.texts[i].text);
   if (k < 0) return `${name}, of the prompt`;
-  return `${name}, token ${shown.first + i}, probability ${percent(Math.exp(shown.pool.logp(k)))}, entropy ${nats(shown.pool.entropyOf(k))}`;
+  const { pool } = shown, p = percent(Math.exp(pool.logp(k)));
+  return `${name}, token ${shown.first + i}, probability ${p}, entropy ${nats(pool.entropyOf(k))}`;
 }

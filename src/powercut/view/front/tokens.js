@@ -1,6 +1,8 @@
 // Tokens as text: what is invisible is made visible, and long texts are built as they come into view.
 
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u00a0\u00ad\u061c\u200b\u200e\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
+const HALVES = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
+const MARKS = /[\u00ad\u061c\u200b\u200e\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufff9-\ufffb]/;
+const HIDDEN = new RegExp(`[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u00a0]|${MARKS.source}|${HALVES.source}`);
 const PIECES = new RegExp(`( +)|(\\n)|(\\t)|(${HIDDEN.source})`, "g");
 const UNSURE = 1; // nats: what counts as uncertain, unless a text has nothing so uncertain
 const JUMP = 0.5; // nats: from here on a jump is marked
@@ -18,6 +20,8 @@ function spell(pool, ids) {
   return texts;
 }
 
+const STRICT = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 // Tokens from i on that are bytes; returns the last of them.
 function spellBytes(pool, ids, i, texts) {
   const bytes = [], owner = [];
@@ -32,19 +36,21 @@ function spellBytes(pool, ids, i, texts) {
     let text = null;
     if (size && at + size <= bytes.length) {
       try {
-        text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(new Uint8Array(bytes.slice(at, at + size)));
+        text = STRICT.decode(new Uint8Array(bytes.slice(at, at + size)));
       } catch { text = null; }
     }
     texts[owner[at]].text += text ?? `\\x${lead.toString(16).padStart(2, "0")}`;
     if (text === null) texts[owner[at]].kind = "nameless";
     at += text === null ? 1 : size;
   }
+  for (let j = i; j < end; j++) if (texts[j].kind === "part" && texts[j].text) texts[j].kind = "";
   return end - 1;
 }
 
 // One token for a label: spaces as dots, ends of lines as arrows, nothing hidden.
 function label(text) {
-  return text.replace(/ /g, "·").replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(new RegExp(HIDDEN.source, "g"), escaped);
+  const marked = text.replace(/ /g, "·").replace(/\n/g, "↵").replace(/\t/g, "⇥");
+  return marked.replace(new RegExp(HIDDEN.source, "g"), escaped);
 }
 const escaped = (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;
 
@@ -64,12 +70,13 @@ function appendText(span, text) {
 
 const tint = (entropy) => Math.min(8, Math.round(8 * Math.sqrt(entropy / 4)));
 
-// A text of tokens in a box of its own that scrolls. tokens: numbers of the pool; classOf(i): a token's further classes.
+// A text of tokens in a box of its own that scrolls. tokens: numbers of the pool; classOf(i): further classes of one.
 class TokenText {
   constructor(pool, tokens, { name, classOf, before, onpick, onhover, first = 0, shownFrom = 0 }) {
     Object.assign(this, { pool, tokens, classOf, before, first });
     this.texts = spell(pool, Array.from(tokens, (k) => pool.id(k)));
-    this.box = el("div", { class: "text", tabindex: 0, role: "group", "aria-label": name });
+    const kind = this.texts.some(({ text }) => text.includes("```")) ? "text code" : "text"; // its columns count
+    this.box = el("div", { class: kind, tabindex: 0, role: "group", "aria-label": name });
     this.spans = new Map();
     this.blocks = this.cutUp(shownFrom);
     if (shownFrom > 0) this.box.append(this.unfold(shownFrom));
@@ -88,7 +95,8 @@ class TokenText {
     for (let start = from; start < this.tokens.length; ) {
       let end = start, characters = 0;
       do { characters += this.texts[end].text.length; end++; } while (
-        end < this.tokens.length && end - start < 1500 && (end - start < 40 || !this.texts[end - 1].text.endsWith("\n")));
+        end < this.tokens.length && end - start < 1500 &&
+        (end - start < 40 || !this.texts[end - 1].text.endsWith("\n")));
       const node = el("div", { class: "block", style: null });
       node.style.minHeight = `${Math.ceil(characters / 70) * 1.75}em`;
       blocks.push({ node, start, end, built: false });
@@ -132,7 +140,8 @@ class TokenText {
   span(i) {
     const k = this.tokens[i], { text, kind } = this.texts[i];
     const jump = this.jump(i);
-    const classes = ["t", k >= 0 ? `h${tint(this.pool.entropyOf(k))}` : "", jump >= JUMP ? "jump" : "", kind, this.classOf?.(i)];
+    const heat = k >= 0 ? `h${tint(this.pool.entropyOf(k))}` : "", leaps = jump >= JUMP ? "jump" : "";
+    const classes = ["t", heat, leaps, kind, this.classOf?.(i)];
     const span = el("span", { class: classes.filter(Boolean).join(" "), "data-t": i });
     appendText(span, text);
     this.spans.set(i, span);
