@@ -72,8 +72,7 @@ def file_rows(file: str | Path) -> list[Row]:
     path = Path(file)
     try:
         with open_file(path) as stream:
-            data = stream.read()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+            text = stream.read().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise SettingError(f"{path} is not UTF-8 text: save the file as UTF-8") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
