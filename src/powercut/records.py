@@ -22,7 +22,7 @@ import re
 import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -184,7 +184,7 @@ def measures(completion: Completion) -> dict[str, Any]:
     kept = len(completion.tokens)
     entropy = float(completion.trace.entropy.mean()) if kept else 0.0
     known = {"logp": completion.logp, "entropy": entropy, "tokens": kept, "finished": completion.finished}
-    return known | asdict(completion.stats)
+    return known | {field.name: getattr(completion.stats, field.name) for field in fields(completion.stats)}
 
 
 def as_result(found: Mapping[str, Any]) -> Result:

@@ -21,6 +21,8 @@ from powercut.trace import read_only
 
 T = TypeVar("T")
 
+_PLAIN = {str, int, bool}
+
 _DEEPEST = 50
 """Lists and objects inside each other."""
 
@@ -37,6 +39,8 @@ def json_file(value: Any) -> str:
 
 def strict(value: Any) -> Any:
     """``value`` in types that JSON has: records as objects, arrays as lists, infinities as texts, NaN as None."""
+    if value is None or type(value) in _PLAIN:  # as most are: the questions below take longer
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: strict(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, np.ndarray | np.generic):
