@@ -86,12 +86,13 @@ def serving(
     sampler: str = "entropy-cut",
     patterns: bool = False,
     extra: dict[str, Any] | None = None,
+    keep_views: int = 0,
     **bounds: Any,
 ) -> Iterator[Served]:
     """A server with these bounds, and with ``extra`` settings, until the end of the block."""
     engine = LettersEngine() if engine is None else engine
     offer = Offer(engine.name, engine, sampler, SETTINGS | (extra or {}), patterns=patterns)
-    app = create_app(offer, Bounds(**bounds))
+    app = create_app(offer, Bounds(**bounds), keep_views)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=0
     )

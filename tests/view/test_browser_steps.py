@@ -1,7 +1,10 @@
 """The page in a browser: going through a chain, its picture, its steps."""
 
 import re
+import runpy
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.keys import Keys
@@ -184,3 +187,10 @@ def test_a_completion_without_steps_shows_how_unsure_the_model_was(page, show):
     assert page.run("return document.querySelector('.t.picked').dataset.t") == "5"
     page.press(Keys.ARROW_LEFT, Keys.ARROW_RIGHT)
     assert page.shown() == shown_text(trace)
+
+
+def test_its_benchmark_runs(monkeypatch, capsys):
+    script = Path(__file__).parents[2] / "benchmarks" / "view.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--tokens", "64", "--steps", "8", "--repeats", "1"])
+    runpy.run_path(str(script), run_name="__main__")
+    assert "| from navigation to ready | " in capsys.readouterr().out

@@ -50,6 +50,12 @@ def serve(
     max_waiting: Annotated[int, typer.Option(help="Requests that may wait; one more is told to come again.")] = 1024,
     max_body_mb: Annotated[int, typer.Option(help="Longest request, in megabytes.")] = 4,
     drain_s: Annotated[float, typer.Option(help="Seconds that answers have to come to their end after SIGTERM.")] = 30,
+    keep_views: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Keep the steps of the last N answers in memory; each answer has a link to its page."
+        ),
+    ] = 0,
     api_key_file: Annotated[
         Path | None,
         typer.Option(
@@ -83,6 +89,7 @@ def serve(
     check_number("--max-waiting", max_waiting, 1, whole=True)
     check_number("--max-body-mb", max_body_mb, 1, 1024, whole=True)
     check_number("--drain-s", drain_s, 0, 86400)
+    check_number("--keep-views", keep_views, 0, 100_000, whole=True)
     engine_options, settings = split_flags(flags)
     if "stop" in settings:
         settings["stop"] = unescaped(settings["stop"])
@@ -100,7 +107,7 @@ def serve(
         engine = load_engine(console, model, engine_options, _SLOTS, default.top_k)
         offer = Offer(name or engine.name, engine, sampler, settings, patterns=patterns)
         bounds = Bounds(keys=keys, origins=cors_origin or (), most_waiting=max_waiting, most_bytes=max_body_mb * 2**20)
-        app = create_app(offer, bounds)
+        app = create_app(offer, bounds, keep_views)
         if not keys and host not in ("127.0.0.1", "::1", "localhost"):
             say(f"note: whoever reaches {host} may ask: give --api-key-file or {KEY_VARIABLE}")
         listener.listen()  # so that nobody who reads the next line comes too early

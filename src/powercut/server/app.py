@@ -34,6 +34,7 @@ from powercut.server.response_shape import ResponseShape
 from powercut.server.shape import Shape
 from powercut.server.tokens import add_token_routes
 from powercut.server.turns import Turns
+from powercut.server.views import Views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +47,28 @@ class Bounds:
     most_bytes: int = 4 * 2**20
 
 
-def create_app(offer: Offer, bounds: Bounds) -> FastAPI:
+def create_app(offer: Offer, bounds: Bounds, keep_views: int = 0) -> FastAPI:
     """The application; ``app.state.answering`` are the requests that it is answering.
 
+    ``keep_views``: of so many answers, the last ones, the steps are kept in memory, and there is a page of each.
     Raises SettingError for an engine without text.
     """
     if offer.engine.text is None:
         raise SettingError("this engine has no tokenizer: a server needs a model that reads text")
     app = FastAPI(title="powercut", version=version("powercut"), docs_url=None, redoc_url=None)
     metrics, turns = Metrics(), Turns(offer.engine.concurrency, bounds.most_waiting)
-    app.state.answering, app.state.turns = Answering(offer.engine, turns, metrics), turns
+    views = Views(keep_views)
+    app.state.answering, app.state.turns = Answering(offer.engine, turns, metrics, views), turns
     _add_errors(app)
     _add_plain_routes(app, offer, lambda: metrics.page(turns))
     _add_sampling_routes(app, offer, app.state.answering)
     add_token_routes(app, offer)
+    if keep_views:
+        views.add_route(app)
     paths = {route.path for route in app.routes if hasattr(route, "path")}
-    app.add_middleware(Guard, keys=bounds.keys, most_bytes=bounds.most_bytes, metrics=metrics, paths=paths)
+    app.add_middleware(
+        Guard, keys=bounds.keys, most_bytes=bounds.most_bytes, metrics=metrics, paths=paths, opens=views.opens
+    )
     if bounds.origins:  # added last, and so first: a browser asks, without a key, what it may send
         app.add_middleware(
             CORSMiddleware, allow_origins=list(bounds.origins), allow_methods=["GET", "POST"], allow_headers=["*"]

@@ -23,7 +23,8 @@ class Choice:
     ``text`` is the part of its text that cannot change any more; with ``as_drawn`` it grows while tokens are drawn, for
     samplers that take none back. ``completion`` is there once it is done, and ``stopped`` says which bound ended it
     where it stood; ``refusal`` is there instead where that was nowhere. ``event`` is the last of ``events``, of whose
-    steps ``accepted`` and ``moved`` count those. ``changed`` is called after each change, ``shown`` after each event.
+    steps ``accepted`` and ``moved`` count those. ``changed`` is called after each change, ``shown`` after each event,
+    and ``view`` with each.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Choice:
         shown: Callable[[], None] = lambda: None,
         *,
         as_drawn: bool = False,
+        view: Callable[[Choice, Event], None] | None = None,
     ) -> None:
         self.sampler, self.prompt, self.place = sampler, prompt, place
         self.text = ""
@@ -46,7 +48,7 @@ class Choice:
         self.events = 0
         self.steps: list[Step] = []
         self.accepted = self.moved = 0
-        self._changed, self._shown = changed, shown
+        self._changed, self._shown, self._view = changed, shown, view
         self._as_drawn = as_drawn and isinstance(sampler, Standard | LowTemperature) and sampler.require is None
         self._standing: Trace | None = None
         self._begun: list[Trace] = []
@@ -118,6 +120,8 @@ class Choice:
     def _observe(self, event: Event) -> None:
         self.event = event
         self.events += 1
+        if self._view is not None:
+            self._view(self, event)
         if event.step is not None:
             self.steps.append(event.step)
             self.accepted += event.step.accepted

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,11 +21,20 @@ _OPEN = {"/health"}
 class Guard:
     """Lets a request through to ``app`` if it has one of ``keys`` (none: all may) and at most ``most_bytes``.
 
+    ``opens`` says of a request whether it needs no key: what it asks for is in the address that it was given.
     Doubled and trailing slashes of its path are as if they were not there.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str], most_bytes: int, metrics: Metrics, paths: set[str]) -> None:
-        self._app, self._most_bytes, self._metrics, self._paths = app, most_bytes, metrics, paths
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Sequence[str],
+        most_bytes: int,
+        metrics: Metrics,
+        paths: set[str],
+        opens: Callable[[Scope], bool],
+    ) -> None:
+        self._app, self._most_bytes, self._metrics, self._paths, self._opens = app, most_bytes, metrics, paths, opens
         self._keys = [_digest(key.encode()) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +53,7 @@ class Guard:
             await send(message)
 
         try:
-            if path not in _OPEN:
+            if path not in _OPEN and not self._opens(scope):
                 self._check_key(scope)
             body = await self._read(scope, receive)
             await self._app(scope, _replayed(body, receive), noting)

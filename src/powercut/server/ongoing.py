@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 
 from powercut.engines.protocol import Engine
+from powercut.engines.with_rows import WithRows
 from powercut.server.choice import Choice
 from powercut.server.metrics import Metrics
 from powercut.server.order import Order
 from powercut.server.refusals import NO_RETRY, Refusal
 from powercut.server.shape import Shape
 from powercut.server.turns import Turns
+from powercut.server.views import View, Views
 from powercut.text import Text
 
 MARGIN = 0.2
@@ -33,13 +35,20 @@ class Ongoing:
     ``choices`` are in the order in which they are answered; ``failed`` is why there will be none. Where a bound is met
     before a choice has anything, that is so only if it is met for all of them: else its text is empty. When the last of
     those who ``read`` it has gone, and has not come again in time, it is given up if it is not done, and ``forget`` is
-    called. ``told``: whether one of them was sent all of it.
+    called. ``told``: whether one of them was sent all of it. ``view`` keeps the steps.
     """
 
     def __init__(
-        self, order: Order, shape: Shape, engine: Engine, turns: Turns, metrics: Metrics, forget: Callable[[], None]
+        self,
+        order: Order,
+        shape: Shape,
+        engine: Engine,
+        turns: Turns,
+        metrics: Metrics,
+        forget: Callable[[], None],
+        view: View | None = None,
     ) -> None:
-        self.order, self.shape = order, shape
+        self.order, self.shape, self.view = order, shape, view
         self.readers = self.retries = 0
         self.told = False
         self.failed: BaseException | None = None
@@ -51,7 +60,7 @@ class Ongoing:
         changed = (self._changed, self._changed) if order.progress else (self._changed,)
         as_drawn = order.stream and not order.logprobs
         self.choices = [
-            Choice(order.sampler, prompt, (i, j), *changed, as_drawn=as_drawn)
+            Choice(order.sampler, prompt, (i, j), *changed, as_drawn=as_drawn, view=None if view is None else view.add)
             for i, prompt in enumerate(order.prompts)
             for j in range(order.n)
         ]
@@ -142,20 +151,22 @@ class Ongoing:
                 return
             try:
                 await choice.draw(
-                    *(self._engine, order.seed),
+                    *(self._engine if self.view is None else WithRows(self._engine), order.seed),
                     deadline=order.deadline,
                     budget=order.budget,
                     rows=order.top_logprobs > 0,
                 )
+                if self.view is not None:
+                    self.view.end(choice)
             finally:
                 self._metrics.drawn(choice)
 
 
 class Answering:
-    """All requests that are being answered, by one engine."""
+    """All requests that are being answered, by one engine; ``views`` keeps the steps of the last ones."""
 
-    def __init__(self, engine: Engine, turns: Turns, metrics: Metrics) -> None:
-        self._engine, self._turns, self._metrics = engine, turns, metrics
+    def __init__(self, engine: Engine, turns: Turns, metrics: Metrics, views: Views) -> None:
+        self._engine, self._turns, self._metrics, self._views = engine, turns, metrics, views
         self._ongoing: dict[bytes, list[Ongoing]] = {}
         self._closed: Refusal | None = None
 
@@ -193,7 +204,8 @@ class Answering:
             if not self._ongoing[key]:
                 del self._ongoing[key]
 
-        ongoing = Ongoing(order, shape, self._engine, self._turns, self._metrics, forget)
+        view = self._views.begin(shape.id, order, self._engine)
+        ongoing = Ongoing(order, shape, self._engine, self._turns, self._metrics, forget, view)
         self._ongoing.setdefault(key, []).append(ongoing)
         return ongoing
 

@@ -100,6 +100,7 @@ def facts(ongoing: Ongoing, choices: Sequence[Choice]) -> Json:
                 "seed": order.seed,
                 "unused": order.unused,
                 "notes": order.notes,
+                **({} if ongoing.view is None else {"view": ongoing.view.path}),
                 "stopped": next((choice.stopped for choice in choices if choice.stopped), None),
                 "choices": [
                     {
