@@ -12,6 +12,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 SMALL_CHAINS = "--max-new-tokens 4 --blocks 2 --steps 2"
 RUNS = {
+    "decisions": "--new-tokens 16 --cuts 4 --redraws 4 --slots 4",
     "early_rejection": SMALL_CHAINS,
     "engine": "--requests 2 --new-tokens 2 --repeats 1 --chains 2 --chain-tokens 8 --length 264",
     "eval_overhead": "--completions 4 --tokens 8 --repeats 1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ def _premise(groups: Sequence[FloatArray], rng: np.random.Generator) -> TextTabl
     by_law = [_by_law(group) for group in groups if group[:, _JUMP].any()]
     names = ["information where one of these cuts is, nats", *(f"more where β {beta} cuts, nats" for beta in _BETAS)]
     for i, name in enumerate(names if by_law else ()):
-        value, *ends = clustered_interval(by_law, lambda x, i=i: float(x[:, i].mean()), rng)
+        value, *ends = clustered_interval(by_law, partial(_mean_of, i), rng)
         shown, *limits = (_nats(each, "+" if i else "") for each in (value, *ends))
         rows.append(TextRow([name, shown, _interval(limits, ends[0])]))
     return TextTable(["figure", "value", "95% interval"], rows)
@@ -111,6 +112,10 @@ def _interval(ends: Sequence[str], known: float) -> str:
 
 def _nats(value: float, sign: str = "") -> str:
     return f"{value:{sign}z.3f}".replace("-", "−").replace("+0.000", "0.000")
+
+
+def _mean_of(column: int, x: FloatArray) -> float:
+    return float(x[:, column].mean())
 
 
 def _held(x: FloatArray) -> float:
