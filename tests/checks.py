@@ -9,6 +9,9 @@ from scipy import stats
 
 from powercut.study.exact import NextTokenProbs, Space
 
+ALARM = 1e-6
+"""The false-alarm probability of a statistical test: with a random seed, so often one fails that should not."""
+
 
 def random_table(seed: int, vocab: int = 3, zeros: bool = False) -> NextTokenProbs:
     """A model whose law differs at every context, sharp or flat, with token 0 (the stop) common."""
@@ -40,6 +43,30 @@ def chi_square_p(counts: np.ndarray, law: np.ndarray) -> float:
     if len(observed) < 2:
         return 1.0
     return float(stats.chi2.sf(((observed - wanted) ** 2 / wanted).sum(), len(observed) - 1))
+
+
+def draws_to_tell(law: np.ndarray, control: np.ndarray, least: int = 300, miss: float = ALARM) -> int:
+    """How many draws a chi-square test against ``law`` at ALARM needs, to fail a sampler that has the law ``control``.
+
+    At least ``least``. It then misses the control with probability ``miss``, as far as a non-central chi-square tells.
+    """
+    n = least
+    while _miss(law, control, n) > miss:
+        n += n // 10
+        assert n < 10**5, "the two laws are all but the same"
+    return n
+
+
+def _miss(law: np.ndarray, control: np.ndarray, n: int) -> float:
+    if (outside := control[law <= 0].sum()) > 0:
+        return float((1 - outside) ** n)
+    big = n * law >= 10  # pooled as in chi_square_p
+    wanted, given = (n * np.append(each[big], each[~big].sum()) for each in (law, control))
+    wanted, given = wanted[wanted > 0], given[wanted > 0]
+    if len(wanted) < 2:
+        return 1.0
+    df = len(wanted) - 1
+    return float(stats.ncx2.cdf(stats.chi2.isf(ALARM, df), df, ((given - wanted) ** 2 / wanted).sum()))
 
 
 def evidence(values: np.ndarray, mean: float, most: float = 1.0) -> float:

@@ -3,7 +3,7 @@
 import pytest
 
 from powercut.cli import main
-from tests.cli.test_sample import SHORT, pipe_in, run
+from tests.cli.sample_tools import SHORT, pipe_in, run
 
 
 def sampled(tmp_path, *more):

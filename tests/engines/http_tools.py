@@ -50,6 +50,27 @@ def rejected(server, match, error=(pc.EngineError, pc.SettingError), **options):
     return text
 
 
+def response(body, status="200 OK", **headers):
+    """A whole answer of HTTP."""
+    body = body if isinstance(body, bytes) else body.encode()
+    named = {"Content-Length": len(body), "Content-Type": "application/json"} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
+
+
+def failing(server, **options):
+    """What one request raises, which must be one line."""
+    engine = load(server, retry_for=0.0, top_k=3)
+    server.spoil = options.pop("spoil", server.spoil)
+    server.instead = options.pop("instead", server.instead)
+    with pytest.raises(pc.EngineError) as caught:
+        extend(engine, ask(top_k=3, **options))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 class OnWarning(logging.Handler):
     """Calls ``act`` when the engine says that a server is away."""
 
