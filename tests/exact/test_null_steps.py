@@ -12,12 +12,11 @@ import powercut as pc
 from powercut.samplers import kernel as kernel_module
 from powercut.samplers.draw import Draw
 from powercut.samplers.repeats import null_steps
-from powercut.study.exact import EOS, enumerate_completions, kernel_matrix, procedure_law
+from powercut.study.exact import EOS, enumerate_completions, extension_matrix, kernel_matrix, procedure_law
 from powercut.study.paths import every_path
 from powercut.target import log_ratio
-from tests.checks import chi_square_p, count, grid, random_table
+from tests.checks import ALARM, chi_square_p, count, draws_to_tell, grid, random_table
 
-ALARM = 1e-6
 PROMPT = (1,)
 ONE_STAGE = {"blocks": 1, "refine_finished": True, "top_k": None}
 
@@ -166,13 +165,18 @@ def test_without_what_the_ratio_makes_up_for_they_do_not():
 
 
 @pytest.mark.parametrize("cls", [pc.UniformCut, pc.EntropyCut])
-def test_chains_of_steps_that_differ_have_the_power_distribution(cls):
+def test_chains_of_steps_that_differ_have_their_law(cls):
+    """Which is near the power distribution soon."""
     probs = random_table(12, 3)
     space = enumerate_completions(probs, PROMPT, 4, 1 / 3)
-    sampler = cls(alpha=3, steps=15, max_new_tokens=4, count="differing", **ONE_STAGE)
-    drawn = pc.sample(pc.TableEngine(probs, EOS), sampler, [PROMPT], n=400, seed=4)
-    assert chi_square_p(count(space, drawn), space.power(3)) > ALARM
-    assert {(c.stats.steps, c.stats.null_steps, len(c.steps)) for c in drawn} == {(15, 0, 15)}
+    sampler = cls(alpha=3, steps=5, max_new_tokens=4, count="differing", **ONE_STAGE)
+    law, start = procedure_law([space], sampler), extension_matrix(None, space)[0]
+    drawn = pc.sample(pc.TableEngine(probs, EOS), sampler, [PROMPT], n=draws_to_tell(start, law), seed=4)
+    assert chi_square_p(count(space, drawn), law) > ALARM
+    assert chi_square_p(count(space, drawn), start) < ALARM  # control: no step
+    assert {(c.stats.steps, c.stats.null_steps, len(c.steps)) for c in drawn} == {(5, 0, 5)}
+    many = cls(alpha=3, steps=15, max_new_tokens=4, count="differing", **ONE_STAGE)
+    assert np.abs(procedure_law([space], many) - space.power(3)).sum() / 2 < 1e-3
 
 
 @pytest.mark.parametrize("mix", [0.0, 0.3, 1.0])

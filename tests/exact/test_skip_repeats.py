@@ -10,12 +10,11 @@ import powercut as pc
 from powercut.samplers import kernel as kernel_module
 from powercut.samplers.draw import Draw
 from powercut.samplers.repeats import known_parts
-from powercut.study.exact import EOS, enumerate_completions, kernel_matrix
+from powercut.study.exact import EOS, enumerate_completions, extension_matrix, kernel_matrix, procedure_law
 from powercut.study.paths import every_path
 from powercut.trace import Rows, Trace
-from tests.checks import chi_square_p, count, grid, random_table
+from tests.checks import ALARM, chi_square_p, count, draws_to_tell, grid, random_table
 
-ALARM = 1e-6
 PROMPT = (1,)
 
 SETTINGS = [
@@ -85,14 +84,18 @@ def test_a_leaving_token_without_the_exclusion_fails_the_same_check(monkeypatch)
 
 
 @pytest.mark.parametrize("cls", [pc.UniformCut, pc.EntropyCut])
-def test_long_chains_have_the_power_distribution_for_fewer_tokens(cls):
+def test_chains_have_their_law_for_fewer_tokens(cls):
+    """Of few steps, by the matrix of the plain one, and that tends to the power distribution."""
     probs = random_table(12, 3)
     space = enumerate_completions(probs, PROMPT, 4, 1 / 3)
-    spent = {}
+    laws = [procedure_law([space], make(cls, alpha=3, max_new_tokens=4, steps=steps)) for steps in (6, 40)]
+    assert np.abs(laws[1] - space.power(3)).sum() / 2 < 1e-3
+    start, spent = extension_matrix(None, space)[0], {}
     for skip in (True, False):
-        sampler = cls(alpha=3, steps=25, blocks=1, max_new_tokens=4, refine_finished=True, skip_repeats=skip)
-        drawn = pc.sample(pc.TableEngine(probs, EOS), sampler, [PROMPT], n=500, seed=4)
-        assert chi_square_p(count(space, drawn), space.power(3)) > ALARM
+        sampler = make(cls, alpha=3, max_new_tokens=4, top_k=50, steps=6, skip_repeats=skip)
+        drawn = pc.sample(pc.TableEngine(probs, EOS), sampler, [PROMPT], n=draws_to_tell(start, laws[0]), seed=4)
+        assert chi_square_p(count(space, drawn), laws[0]) > ALARM
+        assert chi_square_p(count(space, drawn), start) < ALARM  # control: no step
         spent[skip] = sum(c.stats.tokens_decoded for c in drawn)
     assert spent[True] < 0.8 * spent[False]
 

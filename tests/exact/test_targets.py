@@ -1,4 +1,9 @@
-"""Targets with a shape, exact: by enumeration, and in law. False-alarm probability of each test: ALARM."""
+"""Targets with a shape, exact: by enumeration, and in law. False-alarm probability of each test: ALARM.
+
+Chains are drawn with few steps, whose exact law is enumerated, and by enumeration many steps have the target's.
+"""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,10 +11,9 @@ import pytest
 import powercut as pc
 from powercut.engines.transformers import TransformersEngine
 from powercut.study.exact import EOS, enumerate_completions, kernel_matrix, procedure_law
-from tests.checks import chi_square_p, count, grid, random_table
+from tests.checks import ALARM, chi_square_p, count, draws_to_tell, grid, random_table
 from tests.tiny import tiny_model
 
-ALARM = 1e-6
 PROMPT = (1,)
 LONG = {"blocks": 1, "refine_finished": True}
 
@@ -21,8 +25,16 @@ def space_of(sampler, probs, horizon=None):
     )
 
 
-def draw(sampler, probs, n=500, seed=0):
-    return pc.sample(pc.TableEngine(probs, EOS), sampler, [PROMPT], n=n, seed=seed)
+def draw(sampler, probs, n):
+    return pc.sample(pc.TableEngine(probs, EOS), sampler, [PROMPT], n=n)
+
+
+def law_of(sampler, space, pi):
+    """The law that a sampler has exactly; with as many steps as it takes, that of its target ``pi``."""
+    if isinstance(sampler, pc.Rejection):
+        return pi
+    assert np.abs(procedure_law([space], replace(sampler, steps=32)) - pi).sum() / 2 < 1e-3
+    return procedure_law([space], sampler)
 
 
 @pytest.mark.parametrize(
@@ -57,15 +69,14 @@ def test_a_bonus_on_length_is_in_the_ratio(settings):
 @pytest.mark.parametrize("cls", [pc.UniformCut, pc.EntropyCut, pc.Rejection])
 def test_completions_with_a_bonus_have_the_targets_law(cls, bonus):
     probs = random_table(12, 3)
-    long = {} if cls is pc.Rejection else {"steps": 32, "uniform_mix": 0.3, **LONG}
+    long = {} if cls is pc.Rejection else {"steps": 8, "uniform_mix": 0.3, **LONG}
     sampler = cls(alpha=2, max_new_tokens=3, length_bonus=bonus, **long)
     space = space_of(sampler, probs)
-    pi = space.power(2, bonus)
-    if long:
-        assert np.abs(procedure_law([space], sampler) - pi).sum() / 2 < 1e-3
-    drawn = draw(sampler, probs)
-    assert chi_square_p(count(space, drawn), pi) > ALARM
-    assert chi_square_p(count(space, drawn), space.power(2)) < ALARM  # control
+    law = law_of(sampler, space, space.power(2, bonus))
+    without = law_of(replace(sampler, length_bonus=0.0), space, space.power(2))
+    drawn = draw(sampler, probs, draws_to_tell(without, law))
+    assert chi_square_p(count(space, drawn), law) > ALARM
+    assert chi_square_p(count(space, drawn), without) < ALARM  # control
     if cls is pc.Rejection:  # tries tell Z over the bound on a weight; five standard errors: chance below 1e-6
         tries = np.array([c.stats.tries for c in drawn])
         z = np.exp(
@@ -76,8 +87,8 @@ def test_completions_with_a_bonus_have_the_targets_law(cls, bonus):
 
 NO_EARLY_STOP = {"alpha": 2, "max_new_tokens": 4, "min_new_tokens": 2, "top_k": 3}
 SAMPLERS = [
-    pc.UniformCut(steps=30, **NO_EARLY_STOP, **LONG),
-    pc.EntropyCut(steps=30, uniform_mix=0.3, **NO_EARLY_STOP, **LONG),
+    pc.UniformCut(steps=6, **NO_EARLY_STOP, **LONG),
+    pc.EntropyCut(steps=6, uniform_mix=0.3, **NO_EARLY_STOP, **LONG),
     pc.Rejection(**NO_EARLY_STOP),
 ]
 
@@ -86,19 +97,18 @@ SAMPLERS = [
 def test_completions_without_early_stops_have_the_power_distribution(sampler):
     probs = random_table(5, 4)
     space = space_of(sampler, probs)
-    pi = space.power(2)
-    if not isinstance(sampler, pc.Rejection):
-        assert np.abs(procedure_law([space], sampler) - pi).sum() / 2 < 1e-3
-    drawn = draw(sampler, probs)
-    assert chi_square_p(count(space, drawn), pi) > ALARM
+    law = law_of(sampler, space, space.power(2))
+    # control: the power of the plain law, restricted to what is long enough, is another law
+    plain = enumerate_completions(probs, PROMPT, 4, 0.5, sampler.top_k)
+    logp = np.array([plain.traces[plain.index[x]].logp.sum() for x in space.completions])
+    control = np.exp(2 * logp) / np.exp(2 * logp).sum()
+    drawn = draw(sampler, probs, draws_to_tell(control, law))
+    assert chi_square_p(count(space, drawn), law) > ALARM
+    assert chi_square_p(count(space, drawn), control) < ALARM
     for c in drawn[:50]:  # with the laws of the model without stops
         want = space.traces[space.index[tuple(c.tokens.tolist())]]
         for name in ("logp", "logq", "entropy"):
             np.testing.assert_allclose(getattr(c.trace, name), getattr(want, name), atol=1e-12)
-    # control: the power of the plain law, restricted to what is long enough, is another law
-    plain = enumerate_completions(probs, PROMPT, 4, 0.5, sampler.top_k)
-    logp = np.array([plain.traces[plain.index[x]].logp.sum() for x in space.completions])
-    assert chi_square_p(count(space, drawn), np.exp(2 * logp) / np.exp(2 * logp).sum()) < ALARM
 
 
 def test_where_all_that_can_follow_are_stops_one_line_says_so():
