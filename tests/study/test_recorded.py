@@ -10,10 +10,12 @@ import pytest
 from powercut.diagnostics import effective_draws, nested_rhat
 from powercut.errors import SettingError
 from powercut.records import CellFacts, Result, RunFacts
-from powercut.stage_log import LastStage
+from powercut.samplers import EntropyCut, Standard
+from powercut.stage_log import LastStage, StageLog
 from powercut.strict_json import json_file, json_line, strict
 from powercut.study.mixing.recorded import digest, measure_recorded, read_recorded
 from powercut.study.mixing.recorded_report import findings
+from tests.view.recorded import recorded, save
 
 STEPS = 12
 
@@ -132,3 +134,26 @@ def test_a_line_that_is_no_result_is_named_and_a_torn_one_passed_over(tmp_path):
     file.write_text("nonsense\n" + file.read_text())
     with pytest.raises(SettingError, match=r"results\.jsonl:1 is no result"):
         read_recorded(folder)
+
+
+def test_a_file_of_steps_has_the_figures_of_its_run(tmp_path):
+    sampler = EntropyCut(max_new_tokens=20, blocks=2, steps=6, alpha=2, refine_finished=True)
+    events, lines, chains = recorded(sampler, n=3)
+    [(label, found)] = read_recorded(save(tmp_path / "chain.jsonl", lines)).items()
+    assert label == f"{chains.run.model}, entropy-cut"
+    assert [chain.group for chain in found] == ["prompt 0"] * 3
+    own = iter(events)
+    for (_, recorded_chain), chain in zip(sorted(chains.by_place.items()), found, strict=True):
+        log = StageLog(sampler)
+        for event in itertools.islice(own, len(recorded_chain.proposals)):
+            log.add(event.stage, event.step, event.trace)
+        assert chain.last == log.last()
+        stats = recorded_chain.completed.stats
+        assert (chain.steps, chain.changed, chain.tokens_decoded) == (stats.steps, stats.changed, stats.tokens_decoded)
+    record = measure_recorded(label, found)
+    assert (record["chains"], record["groups"], record["worth"][0]["chains"]) == (3, 1, 3)
+    with pytest.raises(SettingError, match="no chain of Metropolis-Hastings steps that came to its end"):
+        read_recorded(save(tmp_path / "none.jsonl", recorded(Standard(max_new_tokens=4))[1]))
+    unfinished = [line for line in lines if line["kind"] != "completion"]
+    with pytest.raises(SettingError, match="came to its end"):
+        read_recorded(save(tmp_path / "torn.jsonl", unfinished))

@@ -46,8 +46,9 @@ def mixing(
     prompt: Annotated[
         str,
         typer.Argument(
-            metavar="PROMPT|RUN_DIR",
-            help="What the chains complete; or a folder of powercut eval, whose chains are looked at as they are.",
+            metavar="PROMPT|RUN_DIR|CHAIN",
+            help="What the chains complete; or a folder of powercut eval, or a file of --save-trace, whose chains are "
+            "looked at as they are.",
             show_default=False,
         ),
     ],
@@ -83,7 +84,8 @@ def mixing(
     One stage of Metropolis-Hastings steps at the full length, from a completion at the proposal's temperature. Pairs of
     chains that share their random numbers give bounds on the distance to the target; several chains from each start
     give nested R-hat and effective sample sizes of log p, length and answer. Whether any step changed the text is said
-    first. Of the chains of a run it is said too, and what their last stages are worth.
+    first. Of the chains of a run, or of `powercut sample --save-trace`, it is said too, and what their last stages are
+    worth.
 
     For example:
 

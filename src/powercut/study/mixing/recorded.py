@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from powercut.chains import read_chains
 from powercut.diagnostics import autocorrelation, effective_draws, nested_rhat
 from powercut.errors import SettingError
 from powercut.records import BadLine, CellFacts, read_cell, read_results, read_run
 from powercut.report.labels import show_value
-from powercut.stage_log import LastStage
+from powercut.stage_log import LastStage, StageLog
 from powercut.study.findings import Record
-from powercut.trace import FloatArray
+from powercut.trace import FloatArray, Trace
+from powercut.view.payload import sampler_of
 
 LEAST = 4
 """Steps of a last stage, at least, from which figures of chains are computed."""
@@ -40,7 +42,38 @@ class RecordedChain:
 
 
 def read_recorded(path: Path) -> dict[str, list[RecordedChain]]:
-    """The chains of a run folder by cell. Raises SettingError for what is none, or has no chains."""
+    """The chains of a run folder by cell, or those of a file of --save-trace. Raises SettingError if there are none."""
+    return _of_run(path) if path.is_dir() else _of_file(path)
+
+
+def _of_file(file: Path) -> dict[str, list[RecordedChain]]:
+    """By their samplers and models; those that have not ended are left out."""
+    found: dict[str, list[RecordedChain]] = {}
+    for _, chain in sorted(read_chains(file).by_place.items()):
+        if (completed := chain.completed) is None or not (stats := completed.stats).steps:
+            continue
+        log, current = StageLog(sampler_of(chain)), Trace.empty()
+        for proposal in chain.proposals:
+            if proposal.step is None or proposal.step.accepted:
+                current = current.splice(proposal.cut, proposal.drawn.trace)
+            log.add(proposal.stage, proposal.step, current)
+        found.setdefault(f"{completed.model}, {completed.sampler}", []).append(
+            RecordedChain(
+                f"prompt {chain.prompt_index}",
+                stats.steps,
+                stats.acceptance or 0.0,
+                stats.changed or 0.0,
+                (stats.null_steps or 0) / stats.steps,
+                stats.tokens_decoded,
+                log.last(),
+            )
+        )
+    if not found:
+        raise SettingError(f"{file} has no chain of Metropolis-Hastings steps that came to its end")
+    return found
+
+
+def _of_run(path: Path) -> dict[str, list[RecordedChain]]:
     if read_run(path) is None:
         raise SettingError(f"{path} is not a run: it has no run.json; give the folder that powercut eval wrote")
     found: dict[str, list[RecordedChain]] = {}
