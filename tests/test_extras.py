@@ -40,7 +40,7 @@ WHERE_INSTALLED = {
     "transformers": {"peft"},
     "llama": {"huggingface-hub"},
     "http": {"transformers", "huggingface-hub"},
-    "core": {"jinja2"},
+    "core": {"jinja2", "arviz-stats"},
 }
 """What an extra's modules use where it is there, and do without elsewhere; the core's, where there are tokenizers."""
 
