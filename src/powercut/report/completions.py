@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from powercut.chains import read_chains
-from powercut.records import STEP_FILE, step_file
+from powercut.records import STEP_FILE, STEPS, step_file
 from powercut.report.page import Part, Section, html
 from powercut.report.summary import Entry, Summary
 from powercut.report.tables import NOTHING, TextRow, TextTable, number
@@ -66,12 +66,7 @@ def find_completions(summary: Summary, folders: Sequence[Path]) -> list[Seen]:
     """Every completion that has its steps in one of the run folders, task by task and problem by problem."""
     found = []
     for task in summary.tasks.values():
-        own = [
-            Seen(entry, at, steps)
-            for entry in task
-            for at in range(entry.completions)
-            if not entry.cell.failed[at] and (steps := _steps(entry, at, folders)) is not None
-        ]
+        own = [seen for entry in task for seen in _seen(entry, folders)]
         found += sorted(own, key=lambda seen: (_natural(seen.problem), task.index(seen.entry), seen.seed))
     return found
 
@@ -90,14 +85,16 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
-def _steps(entry: Entry, at: int, folders: Sequence[Path]) -> Path | None:
-    """The later folder's, as its results count."""
+def _seen(entry: Entry, folders: Sequence[Path]) -> Iterator[Seen]:
+    """Those of one cell; of several folders the later one's, as its results count."""
     cell = entry.cell
-    files = (
-        step_file(folder / "cells" / cell.name, cell.ids[cell.problem[at]], int(cell.seed[at]))
-        for folder in reversed(folders)
-    )
-    return next((file for file in files if file.is_file()), None)
+    places = [folder / "cells" / cell.name for folder in reversed(folders)]
+    places = [place for place in places if (place / STEPS).is_dir()]
+    for at in range(entry.completions if places else 0):
+        files = (step_file(place, cell.ids[cell.problem[at]], int(cell.seed[at])) for place in places)
+        steps = next((file for file in files if file.is_file()), None)
+        if steps is not None and not cell.failed[at]:
+            yield Seen(entry, at, steps)
 
 
 def _table_page(summary: Summary, completions: Sequence[Seen], title: str) -> str:
