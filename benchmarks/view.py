@@ -59,7 +59,10 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     lines = long_chain(args.tokens, args.steps)
+    start = time.process_time()
     written = b"".join(map(encode, lines))
+    packed = len(zlib.compress(written, 4))
+    packing = time.process_time() - start
     proposed = sum(len(line["proposal"]["tokens"]) for line in lines if "proposal" in line)
     start = time.process_time()
     page = view_page(read_lines(lines), "a long chain")
@@ -77,10 +80,10 @@ def main():
             found["scroll"].append(max(browser.driver.execute_async_script(FRAMES % (SCROLL, 120))))
             found["step"].append(max(browser.driver.execute_async_script(FRAMES % (BACK, 20))))
     middle = {name: statistics.median(values) for name, values in found.items()}
-    packed = len(zlib.compress(written, 4))
     rows = (
         ("steps on disk: as sample writes them, as eval does", f"{len(written) / 1e6:.2f} MB, {packed / 1e6:.2f} MB"),
         ("of them a proposed token", f"{len(written) / proposed:.0f} bytes, {packed / proposed:.0f} bytes"),
+        ("to write them, compressed", f"{packing:.1f} s of CPU"),
         ("page", f"{len(page.encode()) / 1e6:.2f} MB, made in {made:.1f} s of CPU"),
         ("from navigation to ready", f"{middle['ready']:.0f} ms"),
         ("from navigation to the first frame after it", f"{middle['frame']:.0f} ms"),
