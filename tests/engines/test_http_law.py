@@ -5,7 +5,7 @@ import pytest
 
 import powercut as pc
 from powercut.study.exact import EOS, enumerate_completions, procedure_law
-from tests.checks import chi_square_p, count, random_table
+from tests.checks import ALARM, chi_square_p, count, draws_to_tell, random_table
 from tests.engines.fake_server import FakeServer
 from tests.engines.http_tools import MODEL, PROMPT, ask, every_kind, extend, load
 
@@ -60,15 +60,12 @@ def test_prefill_is_what_the_server_says(kind):
         assert extend(load(server), ask(0))[0].prefilled == len(PROMPT)
 
 
-ALARM = 1e-6
-
-
 def check_early_stops(engine, probs):
-    """Completions with min_new_tokens have the law of the model that is conditioned on no stop there."""
+    """Completions with min_new_tokens have the law of the model that is conditioned on no stop there; how many are."""
     sampler = pc.LowTemperature(alpha=2, max_new_tokens=4, min_new_tokens=2, top_k=3)
     space = enumerate_completions(probs, (1,), 4, 0.5, 3, 2)
     law = np.exp([trace.logq.sum() for trace in space.traces])
-    drawn = pc.sample(engine, sampler, [(1,)], n=400, seed=5)
+    drawn = pc.sample(engine, sampler, [(1,)], n=draws_to_tell(space.power(1.0), law, least=150), seed=5)
     for c in drawn:
         want = space.traces[space.index[tuple(c.tokens.tolist())]]
         for name in ("logp", "logq", "entropy"):
@@ -76,12 +73,13 @@ def check_early_stops(engine, probs):
     assert chi_square_p(count(space, drawn), law) > ALARM
     assert chi_square_p(count(space, drawn), space.power(1.0)) < ALARM  # control
     assert engine.idle == engine.concurrency
+    return len(drawn)
 
 
 @every_kind
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_a_stop_that_comes_too_early_is_drawn_again(kind, chunk):
-    probs = random_table(5, 4)
+    probs = random_table(22, 4)
     with FakeServer(probs, kind=kind, chunk=chunk) as server:
         engine = load(server, top_k=3, concurrency=8, stop_tokens=[EOS])
         check_early_stops(engine, probs)
@@ -103,14 +101,14 @@ def test_entropy_cut_over_http_has_the_law_of_its_procedure(faulty):
 
     False-alarm probability: ALARM for the law, and less for the control.
     """
-    probs = random_table(12, 3)
+    probs = random_table(18, 3)
     sampler = pc.EntropyCut(alpha=2, steps=2, blocks=1, max_new_tokens=3, uniform_mix=0.2, top_k=3)
     space = enumerate_completions(probs, (1,), 3, sampler.proposal_temperature, 3)
     with FakeServer(probs, kind="generate") as server:
         engine = load(server, top_k=3, concurrency=8)
         server.drops = [1, 0, 3, 1, 2] * 200 if faulty else []
-        completions = pc.sample(engine, sampler, [(1,)], n=500, seed=5)
+        law, low = procedure_law([space], sampler), space.power(1.0)
+        completions = pc.sample(engine, sampler, [(1,)], n=draws_to_tell(low, law), seed=5)
     counts = count(space, completions)
-    assert chi_square_p(counts, procedure_law([space], sampler)) > ALARM
-    low = space.power(1.0)
+    assert chi_square_p(counts, law) > ALARM
     assert chi_square_p(counts, low) < ALARM  # control: not the model itself

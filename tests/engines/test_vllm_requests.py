@@ -64,10 +64,10 @@ def test_the_probe_tells_raw_log_probabilities_from_processed_ones(monkeypatch):
 @pytest.mark.parametrize("interval", [1, 3])
 def test_a_stop_that_comes_too_early_is_drawn_again(monkeypatch, interval):
     llm = FakeLLM(4, interval=interval, pause=0.0)
-    llm.probs = random_table(5, 4)
+    llm.probs = random_table(22, 4)
     engine = fake_engine(monkeypatch, llm, capacity={"vocab_size": 4, "slots": 16})
-    check_early_stops(engine, llm.probs)
-    assert len(llm.seen) > 400  # some were asked to go on
+    drawn = check_early_stops(engine, llm.probs)
+    assert len(llm.seen) > drawn  # some were asked to go on
     close(engine)
 
 

@@ -44,13 +44,16 @@ LONG = {"blocks": 1, "refine_finished": True}
 def test_long_chains_have_the_power_distribution(model, sampler):
     probs = random_table(model, 3)
     (space,) = spaces(sampler, probs)
-    pi, draws = space.power(sampler.alpha), 500
+    pi = space.power(sampler.alpha)
+    low = pc.LowTemperature(alpha=sampler.alpha, max_new_tokens=sampler.max_new_tokens, top_k=sampler.top_k)
+    cold = enumerate_completions(probs, PROMPT, low.max_new_tokens, 1 / sampler.alpha, sampler.top_k)
+    assert cold.completions == space.completions
+    draws = draws_to_tell(pi, np.exp([trace.logq.sum() for trace in cold.traces]))
     # The chain is long enough that what is left of its start cannot be seen with this many draws.
     assert np.abs(procedure_law([space], sampler) - pi).sum() / 2 < 1e-3
     counts = count(space, draw(sampler, probs, n=draws))
     assert chi_square_p(counts, pi) > ALARM
     # control: low-temperature sampling is not the power distribution
-    low = pc.LowTemperature(alpha=sampler.alpha, max_new_tokens=sampler.max_new_tokens, top_k=sampler.top_k)
     assert chi_square_p(count(space, draw(low, probs, n=draws)), pi) < ALARM
 
 
