@@ -166,13 +166,24 @@ def test_it_takes_what_is_idle_and_no_more(look_ahead):
 
 @pytest.mark.parametrize(("slots", "n", "look_ahead"), [(1, 1, 4), (3, 4, 4), (3, 4, "auto")])
 def test_what_is_drawn_ahead_costs_nobody_a_cached_prefix(slots, n, look_ahead):
-    """On a full engine nothing is drawn ahead; else a lane that opens computes a last token anew, now and then."""
+    """On a full engine nothing is drawn ahead; else a lane that opens computes a last token anew, now and then.
+
+    How many are drawn ahead depends on the clock; that no request costs more than its last token does not.
+    """
 
     def prefilled(ahead):
         engine = TransformersEngine(tiny_model("llama", vocab_size=40), slots=slots, context_length=64)
+        extend, contexts = engine.extend, []
+
+        async def counted(request, keep_going=None):
+            contexts.append(len(request.context))
+            return await extend(request, keep_going)
+
+        engine.extend = counted
         settings = {"alpha": 1.5, "steps": 6, "blocks": 2, "max_new_tokens": 24, "top_k": 20, "refine_finished": True}
         pc.sample(engine, pc.UniformCut(look_ahead=ahead, **settings), [[1, 2, 3]], n=n, seed=1)
-        return engine.usage.prefilled
+        return engine.usage.prefilled, contexts
 
-    alone, ahead = prefilled(1), prefilled(look_ahead)
-    assert ahead == alone if slots == 1 else ahead <= 3 * alone
+    (alone, _), (ahead, contexts) = prefilled(1), prefilled(look_ahead)
+    assert sum(contexts) > 5 * (alone + len(contexts))  # what it would be with nothing cached
+    assert ahead == alone if slots == 1 else ahead <= alone + len(contexts)
