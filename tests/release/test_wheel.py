@@ -88,7 +88,7 @@ REFUSED = {"http": "no answer from http://127.0.0.1:9", "vllm": "", "lm-eval": "
 def test_every_python_that_is_here(python, wheel, tmp_path):
     """The tests of the kernel, and of all that needs no model, on the wheel."""
     here = Venv(tmp_path / "venv", python)
-    here.install(wheel, "pytest", "hypothesis", "scipy", "psutil")
+    here.install(wheel, "pytest", "hypothesis", "arviz-stats", "scipy", "psutil")
     shutil.copytree(ROOT / "tests", tmp_path / "tests")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     found = [*ROOT.glob("tests/test_*.py"), *ROOT.glob("tests/samplers/test_*.py"), ROOT / "tests/exact/test_kernel.py"]
