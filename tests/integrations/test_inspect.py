@@ -97,6 +97,14 @@ def test_all_connections_that_the_engine_can_use_are_used(tmp_path):
     assert chosen.config.max_connections == 3
 
 
+def test_samplers_on_one_engine_share_its_connections_whether_or_not_they_record():
+    engine = FakeEngine()
+    records = None, (lambda seed, line: None), (lambda seed, line: None)
+    keys = {model(engine, record=record).api.connection_key() for record in records}
+    assert len(keys) == 1
+    assert keys.isdisjoint({model(FakeEngine()).api.connection_key()})
+
+
 @pytest.mark.parametrize("given", [{"think": False}, '{"think": false}'])
 def test_template_args(given):
     engine = chat_engine()

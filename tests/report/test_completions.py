@@ -1,6 +1,8 @@
 """The pages of single completions that a report leads to."""
 
+import os
 import re
+import shutil
 import time
 from urllib.parse import unquote
 
@@ -73,6 +75,47 @@ def test_pages_that_are_there_are_not_made_again(folder, capsys):
     after = [page.stat().st_mtime_ns for page in pages]
     assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
     assert capsys.readouterr().err.endswith("leads to 3 completions; 1 are new\n")
+
+
+def test_pages_of_another_run_are_made_anew_however_new_they_are(folder, tmp_path, capsys):
+    other = shutil.copytree(folder, tmp_path / "other")  # with the times of the first
+    _, lines, _ = recorded(CHAIN, seed=4)
+    files = sorted(other.glob("cells/*/steps/*"))
+    for file in files:
+        times = file.stat()
+        save(file, lines)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    out = tmp_path / "tables"
+    assert main(["report", str(folder), "--out", str(out)]) == 0
+    pages = sorted((out / "completions").rglob("*.html"))
+    before = [page.read_text() for page in pages]
+    assert main(["report", str(other), "--out", str(out)]) == 0
+    assert not set(before) & {page.read_text() for page in pages}
+    assert capsys.readouterr().err.endswith("leads to 3 completions; 3 are new\n")
+    files[0].write_bytes(files[0].read_bytes()[:-9])
+    assert main(["report", str(folder), "--out", str(out)]) == 0
+    assert [page.read_text() for page in pages] == before
+    assert main(["report", str(other), "--out", str(out)]) == 0
+    assert [page.exists() for page in pages] == [False, True, True]  # rather than the first run's
+
+
+def test_of_two_runs_the_steps_are_those_of_the_result_that_counts(folder, tmp_path):
+    later = shutil.copytree(folder, tmp_path / "later")
+    without, *_ = sorted(later.glob("cells/*/steps/*"))
+    without.unlink()
+    main(["report", str(folder), str(later), "--out", str(tmp_path / "out")])
+    assert len(links(tmp_path / "out" / "completions.html")) == 2
+    main(["report", str(later), str(folder), "--out", str(tmp_path / "turned")])
+    assert len(links(tmp_path / "turned" / "completions.html")) == 3
+
+
+def test_pages_that_cannot_be_written_end_the_command_with_one_line(folder, capsys):
+    (folder / "report").mkdir()
+    (folder / "report" / "completions").write_text("a file")
+    assert main(["report", str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert "note: no page" not in err
+    assert re.search(r"\nerror: cannot write .*/report/completions/[^/]*: [^\n]*\n$", err)
 
 
 def test_one_page_that_cannot_be_made_stops_no_other(folder, capsys):

@@ -112,6 +112,7 @@ def test_a_cell_of_two_runs_has_the_completions_of_both(tmp_path):
     results(second).write_text("".join(json.dumps(line) + "\n" for line in lines))
     [cell], _ = read_runs([first, second])
     assert (len(cell.problem), len(cell.ids)) == (9, 3)
+    assert list(cell.folders) == [results(first).parent] * 6 + [results(second).parent] * 3
 
 
 def test_a_broken_cell_costs_only_itself(tmp_path):

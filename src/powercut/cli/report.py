@@ -13,7 +13,7 @@ from powercut.cli.counting import counting
 from powercut.cli.interrupts import interruptible
 from powercut.cli.output import say
 from powercut.cli.show_table import show_table
-from powercut.durable import write_whole
+from powercut.durable import one_system_line, write_whole
 from powercut.errors import PowercutError, SettingError
 
 if TYPE_CHECKING:
@@ -68,26 +68,38 @@ def report(
 
 
 def _write_pages(folder: Path, pages: Sequence[Page]) -> None:
-    """Write each page that is not there, or older than what it shows; one that cannot be made stops no other."""
+    """Write each page that is not there, or shows something else; one whose steps cannot be read stops no other.
+
+    Raises PowercutError for a page that cannot be written: no other could be.
+    """
     console = Console(stderr=True, highlight=False)
     written = 0
     with counting(console, "pages of completions", 0, len(pages), "pages of completions are there") as step:
         for page in pages:
             file = folder / page.place
             try:
-                if page.source is None or not _is_newer(file, page.source):
-                    text = page.make()
-                    file.parent.mkdir(parents=True, exist_ok=True)
+                mark = page.mark()  # before it is made: what is written meanwhile is another state of the file
+                text = None if mark and _begins_with(file, mark) else mark + page.make()
+            except SettingError as error:
+                say(f"note: no page of {page.source or page.place}: {error}")
+                with one_system_line(file):
+                    file.unlink(missing_ok=True)  # the table leads there: better to none than to another run's
+            else:
+                if text is not None:
+                    with one_system_line(file.parent):
+                        file.parent.mkdir(parents=True, exist_ok=True)
                     write_whole(file, text)
                     written += 1
-            except (SettingError, OSError) as error:
-                say(f"note: no page of {page.source or page.place}: {error}")
             step()
     say(f"wrote {folder / pages[0].place}, which leads to {len(pages) - 1:,} completions; {written - 1:,} are new")
 
 
-def _is_newer(file: Path, source: Path) -> bool:
-    return file.exists() and file.stat().st_mtime_ns > source.stat().st_mtime_ns
+def _begins_with(file: Path, mark: str) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(mark)) == mark.encode()
+    except OSError:  # not there; what else it may be, writing it will say
+        return False
 
 
 def _write(folder: Path, texts: dict[str, str]) -> OSError | None:

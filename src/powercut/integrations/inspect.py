@@ -85,7 +85,7 @@ class PowercutAPI(ModelAPI):
             raise SettingError(f"{min(options)} is neither a setting of a sampler nor an option of this engine")
         if engine.text is None:
             raise SettingError("this engine has no tokenizer: Inspect needs a model that reads text")
-        self._engine, self._text = engine if record is None else WithRows(engine), engine.text
+        self._engine, self._text = engine, engine.text
         self._seeds, self._record = Seeds(), record
         if config.max_connections is None and config.adaptive_connections is None:
             # Left alone Inspect begins with 20 and adapts, as for a service with unknown limits. It keeps this object.
@@ -136,7 +136,8 @@ class PowercutAPI(ModelAPI):
                 for line in lines.event(prompt_index, sample_index, event):
                     self._record(asked_seed, line)
 
-        [completion] = await asample(self._engine, sampler, [prompt], seed=seed, observe=observe)
+        told = self._engine if self._record is None else WithRows(self._engine)
+        [completion] = await asample(told, sampler, [prompt], seed=seed, observe=observe)
         if self._record is not None:
             completed = Completed.of(
                 completion, **drawn_with, model=self._engine.name, meta={}, template_args=self._template_args

@@ -36,7 +36,7 @@ def build(folders: Sequence[Path], formats: Sequence[str] = ("md", "csv", "html"
     """Read run folders and say what they hold. Raises SettingError for what is not a run, or has no results."""
     cells, runs, notes = read_runs(folders)
     summary = summarise(cells)
-    seen = find_completions(summary, folders) if "html" in formats else []
+    seen = find_completions(summary) if "html" in formats else []
     sections = compose(summary, runs, {each.entry.facts.task for each in seen})
     title = "Power sampling: " + ", ".join(summary.models)
     completions = sum(entry.completions for group in summary.tasks.values() for entry in group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from powercut.chains import read_chains
+from powercut.errors import SettingError
 from powercut.records import STEP_FILE, STEPS, step_file
 from powercut.report.page import Part, Section, html
 from powercut.report.summary import Entry, Summary
@@ -31,6 +33,21 @@ class Page:
     place: PurePosixPath
     make: Callable[[], str]
     source: Path | None = None
+
+    def mark(self) -> str:
+        """The page's first line, which tells its file, in the state it is in now, from any other; empty without one.
+
+        Another run's page has the same place in a report, and may be newer than this run's steps. Raises SettingError
+        for a file that is not there.
+        """
+        if self.source is None:
+            return ""
+        try:
+            path, about = self.source.resolve(strict=True), self.source.stat()
+        except OSError as error:
+            raise SettingError(f"{self.source} cannot be read: {error.strerror}") from None
+        state = f"{path}\0{about.st_mtime_ns}\0{about.st_size}".encode("utf-8", "backslashreplace")
+        return f"<!-- steps {hashlib.sha256(state).hexdigest()} -->\n"
 
 
 @dataclass(frozen=True)
@@ -62,11 +79,11 @@ class Seen:
         return view_page(read_chains(self.steps), f"{facts.task}: {self.problem}, seed {self.seed}, {facts.sampler}")
 
 
-def find_completions(summary: Summary, folders: Sequence[Path]) -> list[Seen]:
-    """Every completion that has its steps in one of the run folders, task by task and problem by problem."""
+def find_completions(summary: Summary) -> list[Seen]:
+    """Every completion that has its steps beside its result, task by task and problem by problem."""
     found = []
     for task in summary.tasks.values():
-        own = [seen for entry in task for seen in _seen(entry, folders)]
+        own = [seen for entry in task for seen in _seen(entry)]
         found += sorted(own, key=lambda seen: (_natural(seen.problem), task.index(seen.entry), seen.seed))
     return found
 
@@ -85,16 +102,15 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
-def _seen(entry: Entry, folders: Sequence[Path]) -> Iterator[Seen]:
-    """Those of one cell; of several folders the later one's, as its results count."""
+def _seen(entry: Entry) -> Iterator[Seen]:
+    """Those of one cell. Of several folders that have a completion, only the one whose result counts is asked."""
     cell = entry.cell
-    places = [folder / "cells" / cell.name for folder in reversed(folders)]
-    places = [place for place in places if (place / STEPS).is_dir()]
-    for at in range(entry.completions if places else 0):
-        files = (step_file(place, cell.ids[cell.problem[at]], int(cell.seed[at])) for place in places)
-        steps = next((file for file in files if file.is_file()), None)
-        if steps is not None and not cell.failed[at]:
-            yield Seen(entry, at, steps)
+    with_steps = {folder for folder in set(cell.folders) if (folder / STEPS).is_dir()}
+    for at, folder in enumerate(cell.folders):
+        if folder in with_steps and not cell.failed[at]:
+            steps = step_file(folder, cell.ids[cell.problem[at]], int(cell.seed[at]))
+            if steps.is_file():
+                yield Seen(entry, at, steps)
 
 
 def _table_page(summary: Summary, completions: Sequence[Seen], title: str) -> str:

@@ -21,7 +21,8 @@ _FEW = 3
 class CellResults:
     """The completions of one cell as columns ``[n]``.
 
-    ``problem`` indexes ``ids``; ``measures`` has a float column for each of MEASURES, NaN where there is none.
+    ``problem`` indexes ``ids``; ``measures`` has a float column for each of MEASURES, NaN where there is none;
+    ``folders`` are the cell's folders from which the results were read.
     """
 
     name: str
@@ -32,6 +33,7 @@ class CellResults:
     correct: NDArray[np.bool_]
     failed: NDArray[np.bool_]
     measures: dict[str, NDArray[np.float64]]
+    folders: tuple[Path, ...]
 
     @property
     def expected(self) -> int | None:
@@ -47,12 +49,15 @@ class CellResults:
             return np.asarray(np.bincount(at, column[known], size) / np.bincount(at, minlength=size))
 
 
+_Results = dict[tuple[str | int, int], tuple[Result, Path]]
+
+
 @dataclass
 class _Found:
-    """A cell while its files are read."""
+    """A cell while its files are read; of each result the folder from which it was read."""
 
     facts: CellFacts
-    results: dict[tuple[str | int, int], Result] = field(default_factory=dict)
+    results: _Results = field(default_factory=dict)
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[CellResults], dict[Path, RunFacts], list[str]]:
@@ -137,13 +142,13 @@ def _unfinished(cells: Sequence[CellResults], empty: Sequence[str]) -> list[str]
     return notes
 
 
-def _add_results(file: Path, results: dict[tuple[str | int, int], Result], notes: list[str]) -> None:
+def _add_results(file: Path, results: _Results, notes: list[str]) -> None:
     """Add what one file has to ``results``; of two with the same problem and seed the later one holds."""
     before, read = len(results), 0
     bad: list[BadLine] = []
     try:
         for result, _ in read_results(file, bad.append, texts=False):
-            results[result.id, result.seed] = result
+            results[result.id, result.seed] = result, file.parent
             read += 1
     except OSError as error:
         notes.append(f"{file} cannot be read: {error.strerror}")
@@ -158,7 +163,7 @@ def _add_results(file: Path, results: dict[tuple[str | int, int], Result], notes
 
 
 def _columns(name: str, cell: _Found) -> CellResults:
-    results = list(cell.results.values())
+    results, folders = zip(*cell.results.values(), strict=True)
     index = {key: i for i, key in enumerate(dict.fromkeys(result.id for result in results))}
     return CellResults(
         name=name,
@@ -169,4 +174,5 @@ def _columns(name: str, cell: _Found) -> CellResults:
         correct=np.array([bool(result.correct and not result.error) for result in results]),
         failed=np.array([bool(result.error) for result in results]),
         measures={each: np.array([getattr(result, each) for result in results], dtype=np.float64) for each in MEASURES},
+        folders=folders,
     )

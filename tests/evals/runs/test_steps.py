@@ -9,6 +9,7 @@ from powercut.chains import read_chains
 from powercut.durable import DRAFT, encode
 from powercut.errors import PowercutError, SettingError
 from powercut.evals.runs.folder import RunFolder
+from powercut.evals.runs.step_file import StepFile
 from powercut.records import RunFacts, step_file
 from tests.evals.runs.test_harness import Engine, benchmark, cell, comparable, run
 
@@ -65,15 +66,50 @@ def test_drafts_of_a_killed_run_are_swept_away(tmp_path):
 def test_steps_that_cannot_be_written_end_the_run(tmp_path, monkeypatch):
     from powercut.evals.runs import step_file as module
 
-    def full(self, line):
+    def full(self, data):
         raise PowercutError("cannot write steps: No space left on device")
 
-    monkeypatch.setattr(module.StepFile, "add", full)
+    monkeypatch.setattr(module.PackedDraft, "write", full)
     one, engine = cell(), Engine()
     with pytest.raises(PowercutError, match="No space left"):
         run(tmp_path, one, engine=engine, save_trace=True)
     assert not (tmp_path / "cells" / one.name / "results.jsonl").exists()
     assert not list((tmp_path / "cells" / one.name / "steps").iterdir())
+
+
+def test_a_folder_for_steps_that_cannot_be_made_ends_the_run(tmp_path):
+    one = cell()
+    folder = tmp_path / "cells" / one.name
+    folder.mkdir(parents=True)
+    (tmp_path / "run.json").write_text('{"format": 1}')
+    (folder / "steps").write_text("a file")
+    with pytest.raises(PowercutError, match=r"cannot write .*steps: File exists"):
+        run(tmp_path, one, save_trace=True)
+    assert not (folder / "completions.jsonl").exists()
+
+
+def test_no_file_is_open_before_the_first_line(tmp_path):
+    path = step_file(tmp_path, "p0", 0)
+    waiting = StepFile(path)
+    assert not list(tmp_path.iterdir())
+    waiting.drop()
+    begun = StepFile(path)
+    begun.add({"kind": "run"})
+    assert [file.name for file in path.parent.iterdir()] == [path.name + DRAFT]
+    begun.drop()
+    assert not list(path.parent.iterdir())
+
+
+def test_no_steps_are_beside_a_completion_that_was_drawn_without(tmp_path):
+    one = cell(seeds=1)
+    steps = tmp_path / "cells" / one.name / "steps"
+    run(tmp_path, one, save_trace=True)
+    assert len(list(steps.iterdir())) == 3
+    lines = tmp_path / "cells" / one.name / "results.jsonl"
+    kept = [line for line in lines.read_text().splitlines(keepends=True) if json.loads(line)["id"] != "p1"]
+    lines.write_text("".join(kept))  # as a kill leaves it between the steps of p1 and its line
+    run(tmp_path, one)
+    assert sorted(file.name for file in steps.iterdir()) == ["p0--0.jsonl.gz", "p2--0.jsonl.gz"]
 
 
 @pytest.mark.parametrize(

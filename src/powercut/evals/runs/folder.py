@@ -142,11 +142,13 @@ class CellFolder:
         return StepFile(step_file(self._path, *key))
 
     async def add_completion(self, result: Result, steps: StepFile | None = None) -> None:
-        """Keep a completion that was sampled, so that it need not be sampled again; and its steps, before it counts."""
+        """Keep a completion that was sampled, so that it need not be sampled again; and its steps, before it counts.
+
+        Without ``steps`` those are removed that a killed process left of the same completion, before it counted.
+        """
 
         def write() -> None:
-            if steps is not None:
-                steps.keep()
+            (steps or self.steps(key_of(result))).keep()
             self._completions.append(result)
             self.sampled[key_of(result)] = result
 
