@@ -7,7 +7,7 @@ write may be missing.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,27 @@ class Chain:
     proposals: list[Proposal] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     completed: Completed | None = None
+
+    @property
+    def place(self) -> str:
+        """What errors and the page call it."""
+        return f"prompt {self.prompt_index}, sample {self.sample_index}"
+
+    def walk(self) -> Iterator[tuple[Trace, Proposal, Trace]]:
+        """Each proposal, between the completions before and after it. Not of particles, whose moves are mixed.
+
+        Raises SettingError if the lines do not hang together.
+        """
+        current = Trace.empty()
+        for proposal in self.proposals:
+            before, cut = current, proposal.cut
+            if not 0 <= cut <= len(before) or (before.finished and cut == len(before)):
+                raise SettingError(
+                    f"the lines of {self.place} do not hang together: some are missing, or of another run"
+                )
+            if proposal.step is None or proposal.step.accepted:
+                current = before.splice(cut, proposal.drawn.trace)
+            yield before, proposal, current
 
 
 @dataclass(slots=True, eq=False)

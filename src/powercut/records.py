@@ -40,6 +40,9 @@ MEASURES = (
 )
 """What a Result measures of its completion."""
 
+_GZIP = b"\x1f\x8b"
+"""With which a packed file begins."""
+
 STEPS, STEP_FILE = "steps", ".jsonl.gz"
 """The folder of a cell's step files, and the end of their names."""
 
@@ -275,11 +278,16 @@ def read_completions(file: Path) -> list[Completed]:
 
 
 def open_file(file: Path) -> BinaryIO:
-    """A file to read, uncompressed; OSError for a folder, and for a device or a pipe, which need not end."""
+    """A file to read, unpacked if its first bytes say that it is packed, whatever its name.
+
+    Raises OSError for a folder, and for a device or a pipe, which need not end.
+    """
     mode = file.stat().st_mode
     if not stat.S_ISREG(mode):
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR)) if stat.S_ISDIR(mode) else OSError(0, "It is no file")
-    return cast(BinaryIO, gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
+    with file.open("rb") as stream:
+        packed = stream.read(len(_GZIP)) == _GZIP
+    return cast(BinaryIO, gzip.open(file)) if packed else file.open("rb")
 
 
 def read_record(kind: type[T], file: Path) -> T:

@@ -27,6 +27,12 @@ def test_a_page_is_written_beside_its_chain(engine, tmp_path, capsys):
     assert other.exists()
 
 
+def test_a_chain_may_have_any_name(engine, tmp_path):
+    file = sampled(tmp_path).rename(tmp_path / "chain.jsonl.gz")
+    assert main(["view", str(file)]) == 0
+    assert (tmp_path / "chain.html").read_text().startswith("<!DOCTYPE html>")
+
+
 def test_sample_writes_the_same_page(engine, tmp_path, capsys):
     page = tmp_path / "chain.html"
     file = sampled(tmp_path, "--html", str(page))

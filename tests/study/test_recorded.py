@@ -10,7 +10,7 @@ import pytest
 from powercut.diagnostics import effective_draws, nested_rhat
 from powercut.errors import SettingError
 from powercut.records import CellFacts, Result, RunFacts
-from powercut.samplers import EntropyCut, Standard
+from powercut.samplers import SMC, EntropyCut, PowerSMC, Standard
 from powercut.stage_log import LastStage, StageLog
 from powercut.strict_json import json_file, json_line, strict
 from powercut.study.mixing.recorded import digest, measure_recorded, read_recorded
@@ -157,3 +157,21 @@ def test_a_file_of_steps_has_the_figures_of_its_run(tmp_path):
     unfinished = [line for line in lines if line["kind"] != "completion"]
     with pytest.raises(SettingError, match="came to its end"):
         read_recorded(save(tmp_path / "torn.jsonl", unfinished))
+
+
+@pytest.mark.parametrize("kind", [SMC, PowerSMC])
+def test_moves_of_particles_are_no_chain(tmp_path, kind):
+    _, lines, chains = recorded(kind(max_new_tokens=24, particles=6, block_size=8, moves=3, alpha=2), n=2)
+    assert all(chain.completed.stats.steps for chain in chains.by_place.values())
+    with pytest.raises(SettingError, match="no chain of Metropolis-Hastings steps that came to its end"):
+        read_recorded(save(tmp_path / "moves.jsonl", lines))
+    own = recorded(EntropyCut(max_new_tokens=8, blocks=1, steps=6))[1]
+    found = read_recorded(save(tmp_path / "both.jsonl", [*own, *({**line, "prompt_index": 1} for line in lines)]))
+    assert [[chain.group for chain in several] for several in found.values()] == [["prompt 0"]]
+
+
+def test_lines_that_do_not_hang_together_are_one_line(tmp_path):
+    _, lines, _ = recorded(EntropyCut(max_new_tokens=20, blocks=2, steps=6, alpha=2, refine_finished=True))
+    torn = [line for line in lines if line.get("stage") != 0]
+    with pytest.raises(SettingError, match="the lines of prompt 0, sample 0 do not hang together"):
+        read_recorded(save(tmp_path / "torn.jsonl", torn))

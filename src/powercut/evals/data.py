@@ -65,7 +65,7 @@ class Row:
 
 
 def file_rows(file: str | Path) -> list[Row]:
-    """Rows of a file: a JSON list of objects, or one JSON object a line; ``.gz`` is unpacked.
+    """Rows of a file: a JSON list of objects, or one JSON object a line; one packed by gzip is unpacked.
 
     Raises SettingError, naming file and line or row, for what cannot be read.
     """

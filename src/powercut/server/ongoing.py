@@ -127,6 +127,8 @@ class Ongoing:
         except* Exception as errors:
             self.failed = self.failed or errors.exceptions[0]
         finally:
+            if self.view is not None:
+                self.view.close()
             self._ended.set()
             self._changed()
 

@@ -94,7 +94,7 @@ class _Maker:
 
     def make(self) -> Payload:
         chain, completed = self._chain, self._chain.completed
-        place = f"prompt {chain.prompt_index}, sample {chain.sample_index}"
+        place = chain.place
         if not chain.proposals and not chain.blocks:
             raise SettingError(f"{place} has no steps: write them with powercut sample --save-trace")
         prompt = [] if chain.prompt is None else [self._pool.index(token) for token in chain.prompt.tolist()]
@@ -136,32 +136,27 @@ class _Maker:
         return list(piece) if isinstance(piece, bytes) else piece
 
     def _events(self) -> Iterable[dict[str, Any]]:
-        current, number = Trace.empty(), 0
+        number = 0
         cutting = self._sampler if isinstance(self._sampler, EntropyCut | UniformCut) else None
-        for proposal in self._chain.proposals:
+        for before, proposal, after in self._chain.walk():
             drawn, cut, step = proposal.drawn, proposal.cut, proposal.step
-            if not 0 <= cut <= len(current) or (current.finished and cut == len(current)):
-                place = f"prompt {self._chain.prompt_index}, sample {self._chain.sample_index}"
-                raise SettingError(f"the lines of {place} do not hang together: some are missing, or of another run")
-            at = drawn.trace.differs_at(current[cut:])
+            at = drawn.trace.differs_at(before[cut:])
             shared = len(drawn.trace) if at is None else min(at, len(drawn.trace))
             start, count = self._pool.add(drawn, shared)
             event: dict[str, Any] = {"stage": proposal.stage, "cut": cut, "shared": shared, "start": start, "n": count}
-            accepted = step is None or step.accepted
-            whole = current.splice(cut, drawn.trace) if accepted or (step is not None and not step.early) else None
+            accepted, early = step is None or step.accepted, step is not None and step.early
+            whole = after if accepted else None if early else before.splice(cut, drawn.trace)
             event["proposedAnswer"] = -1 if whole is None else self._answers.of(whole)
             if step is not None:
                 number += 1
                 event |= {"step": number, "accepted": step.accepted, "early": step.early, "nulls": step.nulls}
                 event |= {"logAccept": step.log_accept, "logU": step.log_u, "decoded": step.tokens_decoded}
                 if cutting is not None and proposal.stage < len(cutting.horizons):
-                    terms = terms_of(cutting, current, drawn.trace, cut, cutting.horizons[proposal.stage])
+                    terms = terms_of(cutting, before, drawn.trace, cut, cutting.horizons[proposal.stage])
                     event["terms"] = None if terms is None else {**asdict(terms), "curve": _rounded(terms.curve)}
-            before = current
-            current = whole if accepted and whole is not None else current
-            event["changed"] = step is not None and before.differs_at(current) is not None
-            event["logp"] = float(current.logp.sum())
-            event["answer"] = event["proposedAnswer"] if accepted else self._answers.of(current)
+            event["changed"] = step is not None and before.differs_at(after) is not None
+            event["logp"] = float(after.logp.sum())
+            event["answer"] = event["proposedAnswer"] if accepted else self._answers.of(after)
             yield event
 
     def _blocks(self) -> Iterable[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from powercut.records import BadLine, CellFacts, read_cell, read_results, read_r
 from powercut.report.labels import show_value
 from powercut.stage_log import LastStage, StageLog
 from powercut.study.findings import Record
-from powercut.trace import FloatArray, Trace
+from powercut.trace import FloatArray
 from powercut.view.payload import sampler_of
 
 LEAST = 4
@@ -47,16 +47,16 @@ def read_recorded(path: Path) -> dict[str, list[RecordedChain]]:
 
 
 def _of_file(file: Path) -> dict[str, list[RecordedChain]]:
-    """By their samplers and models; those that have not ended are left out."""
+    """By their samplers and models; those that have not ended are left out. Moves of particles are no chain."""
     found: dict[str, list[RecordedChain]] = {}
     for _, chain in sorted(read_chains(file).by_place.items()):
         if (completed := chain.completed) is None or not (stats := completed.stats).steps:
             continue
-        log, current = StageLog(sampler_of(chain)), Trace.empty()
-        for proposal in chain.proposals:
-            if proposal.step is None or proposal.step.accepted:
-                current = current.splice(proposal.cut, proposal.drawn.trace)
-            log.add(proposal.stage, proposal.step, current)
+        if not _has_stages(completed.settings):
+            continue
+        log = StageLog(sampler_of(chain))
+        for _, proposal, after in chain.walk():
+            log.add(proposal.stage, proposal.step, after)
         found.setdefault(f"{completed.model}, {completed.sampler}", []).append(
             RecordedChain(
                 f"prompt {chain.prompt_index}",
@@ -79,7 +79,7 @@ def _of_run(path: Path) -> dict[str, list[RecordedChain]]:
     found: dict[str, list[RecordedChain]] = {}
     files = sorted((path / "cells").glob("*/cell.json"))
     cells = [(read_cell(file), file) for file in files]
-    cells = [(facts, file) for facts, file in cells if "steps" in facts.settings and "blocks" in facts.settings]
+    cells = [(facts, file) for facts, file in cells if _has_stages(facts.settings)]
     for facts, file in cells:
         results = [r for r, _ in read_results(file.with_name("results.jsonl"), _refuse) if r.error is None and r.steps]
         if results:
@@ -98,6 +98,11 @@ def _of_run(path: Path) -> dict[str, list[RecordedChain]]:
     if not found:
         raise SettingError(f"{path} has no chains: run powercut eval with --sampler entropy-cut or uniform-cut")
     return found
+
+
+def _has_stages(settings: Mapping[str, Any]) -> bool:
+    """Whether they are those of a sampler whose stages have steps."""
+    return "steps" in settings and "blocks" in settings
 
 
 def digest(chains: Sequence[RecordedChain]) -> str:
