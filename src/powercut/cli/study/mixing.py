@@ -84,7 +84,7 @@ def mixing(
     One stage of Metropolis-Hastings steps at the full length, from a completion at the proposal's temperature. Pairs of
     chains that share their random numbers give bounds on the distance to the target; several chains from each start
     give nested R-hat and effective sample sizes of log p, length and answer. Whether any step changed the text is said
-    first. Of the chains of a run, or of `powercut sample --save-trace`, it is said too, and what their last stages are
+    first. Of the chains of a run, or of a file that --save-trace wrote, it is said too, and what their last stages are
     worth.
 
     For example:
