@@ -165,6 +165,20 @@ def test_without_the_libraries_a_line_says_what_to_install(out, capsys, monkeypa
     assert not out.exists()
 
 
+@pytest.mark.parametrize("what", ["prompt", "run"])
+def test_mixing_says_so_before_anything_is_measured(tmp_path, out, capsys, monkeypatch, what):
+    prompt = (
+        "a" if what == "prompt" else str(write_run(tmp_path / "run", {"a": (SETTINGS, [result("x", 0, [-1.0] * 9)])}))
+    )
+    for name in ("arviz_stats", "arviz_stats.base"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main(["study", "mixing", prompt, "--out", str(out)]) == 2
+    assert re.fullmatch(
+        r"error: powercut study needs arviz_stats(\.base)?: pip install 'powercut\[report\]'\n", capsys.readouterr().err
+    )
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,10 +33,12 @@ KeepRecord = Callable[[str, "Record"], None]
 
 
 @contextmanager
-def study_libraries() -> Iterator[None]:
-    """Import what a study needs; SettingError that names what is missing."""
+def study_libraries(*later: str) -> Iterator[None]:
+    """Import what a study needs, and what it imports ``later`` itself; SettingError that names what is missing."""
     try:
         with interruptible():
+            for name in later:
+                import_module(name)
             yield
     except ImportError as error:
         raise SettingError(f"powercut study needs {error.name}: pip install 'powercut[report]'") from error

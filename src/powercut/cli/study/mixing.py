@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 _DEFAULTS = {"starts": 16, "chains": 4, "steps": 40, "lag": 20, "most": 200}
 _LEAST = {"starts": 2, "chains": 2, "steps": 4, "lag": 1, "most": 1}
 
+_LATER = "arviz_stats.base"
+"""What effective_draws imports, which comes when all is measured."""
+
 
 @with_engine_and_setting_flags
 def mixing(
@@ -124,7 +127,7 @@ def mixing(
     extract = None if answer is None else extractor(answer)
     args = check_template_args(template_args(template_arg), chat)
     checked = check_prompt(prompt)
-    with study_libraries():
+    with study_libraries(_LATER):
         from powercut.study.mixing.measure import Plan, measure_starts
         from powercut.study.mixing.report import findings
 
@@ -160,7 +163,7 @@ def mixing(
 
 def recorded(path: Path, seed: int, out: Path | None, quiet: bool) -> None:
     """The study of the chains of a run."""
-    with study_libraries():
+    with study_libraries(_LATER):
         from powercut.study.mixing.recorded import digest, measure_recorded, read_recorded
         from powercut.study.mixing.recorded_report import findings
 
