@@ -136,8 +136,8 @@ def test_a_torn_file_is_named(tmp_path):
     file.write_bytes(gzip.compress(encode({"kind": "run"}) * 50)[:-20])
     with pytest.raises(SettingError, match=r"torn\.jsonl\.gz cannot be read: .*end-of-stream"):
         read_chains(file)
-    file.write_bytes(b"no gzip")
-    with pytest.raises(SettingError, match=r"torn\.jsonl\.gz cannot be read: Not a gzipped file"):
+    file.write_bytes(b"\x1f\x8bno gzip at all, though it begins so")
+    with pytest.raises(SettingError, match=r"torn\.jsonl\.gz cannot be read: Unknown compression method"):
         read_chains(file)
 
 
