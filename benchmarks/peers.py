@@ -75,6 +75,9 @@ def _at(log_p, ours):
 def _add(table, name, row, first):
     """One row, with ratios to the first."""
     log_p, tokens, seconds = row
+    if np.isnan(tokens):
+        table.add_row(name, "not reached", "", "", "", f"{log_p:.1f}")
+        return
     table.add_row(
         name,
         f"{tokens:,.0f}",
