@@ -242,9 +242,13 @@ def read_run(folder: Path) -> RunFacts | None:
 
 def read_lines(file: Path) -> list[bytes]:
     """The lines of a file, the last without an end. Raises SettingError for one that cannot be read."""
+    return _read(file).split(b"\n")
+
+
+def _read(file: Path) -> bytes:
     try:
         with open_file(file) as stream:
-            return stream.read().split(b"\n")
+            return stream.read()
     except (OSError, EOFError, zlib.error) as error:  # the last two: of a compressed file
         raise SettingError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
@@ -292,10 +296,8 @@ def open_file(file: Path) -> BinaryIO:
 
 def read_record(kind: type[T], file: Path) -> T:
     """The dataclass whose JSON a file holds. Raises SettingError, which names the file."""
+    data = _read(file)
     try:
-        with open_file(file) as stream:
-            return from_json(kind, json.loads(stream.read()))
-    except OSError as error:
-        raise SettingError(f"{file} cannot be read: {error.strerror}") from None
+        return from_json(kind, json.loads(data))
     except (ValueError, RecursionError) as error:
         raise SettingError(f"{file} cannot be read: {one_line(error)}") from None

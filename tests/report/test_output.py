@@ -14,7 +14,7 @@ from powercut.report.build import build
 from powercut.report.read import read_runs
 from powercut.report.stats import Interval
 from powercut.report.summary import summarise
-from powercut.report.tables import difference, number, overview, p_value, percent, task_table
+from powercut.report.tables import difference, fixed, number, overview, p_value, percent, task_table
 from tests.report.example import ablation, about_cell, comparison, write_run
 
 RL = "rl/Qwen-7B-GRPO"
@@ -77,6 +77,7 @@ def test_numbers_have_three_digits():
 
 
 def test_differences_have_signs_and_zero_has_none():
+    assert [fixed(x, 3, "+") for x in (0.0004, -0.0004, 0.0006, -1.5)] == ["0.000", "0.000", "+0.001", "−1.500"]
     assert difference(Interval(-0.0001, -0.123, 0.0)) == "0.0 [−12.3, 0.0]"
     assert difference(Interval(0.2, 0.0512, 1.0)) == "+20.0 [+5.1, +100.0]"
 

@@ -64,8 +64,12 @@ def number(value: float) -> str:
         return NOTHING
     if math.isinf(value) or abs(value) >= 1000:
         return f"{value:z,.0f}".replace("-", "−")
-    digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
-    return f"{value:z.{digits}f}".replace("-", "−")
+    return fixed(value, 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0)
+
+
+def fixed(value: float, digits: int, sign: str = "") -> str:
+    """A figure to so many digits after the point; with a ``sign`` of "+" also a positive one has its own, 0 never."""
+    return f"{value:{sign}z.{digits}f}".replace("-", "−").replace(f"+{0:.{digits}f}", f"{0:.{digits}f}")
 
 
 def p_value(p: float) -> str:
@@ -189,7 +193,7 @@ def ablation_table(ablation: Ablation) -> TextTable:
 
 def difference(interval: Interval) -> str:
     """A difference of accuracies with its interval, in points."""
-    value, low, high = (f"{100 * end:+z.1f}".replace("-", "−").replace("+0.0", "0.0") for end in interval)
+    value, low, high = (fixed(100 * end, 1, "+") for end in interval)
     return f"{value} [{low}, {high}]"
 
 

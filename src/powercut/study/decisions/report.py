@@ -12,7 +12,7 @@ import numpy as np
 from powercut.chains import Chains
 from powercut.report.curves import Curve, curves
 from powercut.report.page import Part, Plots, Section
-from powercut.report.tables import NOTHING, TextRow, TextTable, number, p_value, percent
+from powercut.report.tables import NOTHING, TextRow, TextTable, fixed, number, p_value, percent
 from powercut.study.bootstrap import clustered_interval
 from powercut.study.decisions.information import Information, information, rank_correlation
 from powercut.study.findings import Findings, Record
@@ -101,17 +101,13 @@ def _premise(groups: Sequence[FloatArray], rng: np.random.Generator) -> TextTabl
     names = ["information where one of these cuts is, nats", *(f"more where β {beta} cuts, nats" for beta in _BETAS)]
     for i, name in enumerate(names if by_law else ()):
         value, *ends = clustered_interval(by_law, partial(_mean_of, i), rng)
-        shown, *limits = (_nats(each, "+" if i else "") for each in (value, *ends))
+        shown, *limits = (fixed(each, 3, "+" if i else "") for each in (value, *ends))
         rows.append(TextRow([name, shown, _interval(limits, ends[0])]))
     return TextTable(["figure", "value", "95% interval"], rows)
 
 
 def _interval(ends: Sequence[str], known: float) -> str:
     return NOTHING if np.isnan(known) else f"[{ends[0]}, {ends[1]}]"
-
-
-def _nats(value: float, sign: str = "") -> str:
-    return f"{value:{sign}z.3f}".replace("-", "−").replace("+0.000", "0.000")
 
 
 def _mean_of(column: int, x: FloatArray) -> float:
@@ -149,7 +145,7 @@ def _calibration(maps: Sequence[Sequence[Cut]]) -> TextTable:
     for low, high, cuts in _bins(maps):
         above = float(np.mean([cut.information.p <= _ALARM for cut in cuts]))
         mean = float(np.mean([cut.information.estimate for cut in cuts]))
-        rows.append(TextRow([f"{low:.3f} to {high:.3f}", f"{len(cuts):,}", percent(above), _nats(mean)]))
+        rows.append(TextRow([f"{low:.3f} to {high:.3f}", f"{len(cuts):,}", percent(above), fixed(mean, 3)]))
     return TextTable(["jump, nats", "cuts", "above chance, %", "information, nats"], rows)
 
 

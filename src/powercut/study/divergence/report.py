@@ -10,7 +10,7 @@ import numpy as np
 from powercut.report.curves import Curve, curves
 from powercut.report.page import Part, Plots, Section
 from powercut.report.stats import Interval, holm, sign_test
-from powercut.report.tables import NOTHING, TextRow, TextTable, number, p_value
+from powercut.report.tables import NOTHING, TextRow, TextTable, fixed, number, p_value
 from powercut.report.whiskers import Whisker, whiskers
 from powercut.study.bootstrap import clustered_interval
 from powercut.study.divergence.measure import Suffixes
@@ -195,7 +195,7 @@ def _paired_table(paired: Sequence[Paired]) -> TextTable:
     head = ["less", "measure", "difference", "95% interval", "above 0", "below 0", "prompts", "p, sign test", "p, Holm"]
     rows = []
     for each, adjusted in zip(paired, holm([each.p for each in paired]).tolist() if paired else [], strict=True):
-        value, low, high = (f"{end:+z.3f}".replace("-", "−").replace("+0.000", "0.000") for end in each.difference)
+        value, low, high = (fixed(end, 3, "+") for end in each.difference)
         interval = NOTHING if np.isnan(each.difference.low) else f"[{low}, {high}]"
         counts = [f"{count:,}" for count in (each.larger, each.smaller, each.prompts)]
         fields = [each.arm, each.measure, value, interval, *counts, p_value(each.p), p_value(adjusted)]

@@ -11,7 +11,7 @@ import numpy as np
 from powercut.report.curves import Curve, curves
 from powercut.report.page import Part, Plots, Section
 from powercut.report.stats import Interval, sign_test
-from powercut.report.tables import NOTHING, TextRow, TextTable, number, p_value, percent
+from powercut.report.tables import NOTHING, TextRow, TextTable, fixed, number, p_value, percent
 from powercut.report.whiskers import Whisker, whiskers
 from powercut.study.bootstrap import clustered_interval
 from powercut.study.findings import Findings, Record
@@ -159,7 +159,7 @@ def _differences(drawn: dict[str, list[Record]], rng: np.random.Generator) -> Te
         if name == PLAIN:
             continue
         d = _means(own, "tokens") - plain
-        value, low, high = (f"{end:+z.1f}".replace("-", "−") for end in _interval(d, rng))
+        value, low, high = (fixed(end, 1, "+") for end in _interval(d, rng))
         longer, shorter = int((d > 0).sum()), int((d < 0).sum())
         rows.append(
             TextRow([name, f"{value} [{low}, {high}]", f"{longer}", f"{shorter}", p_value(sign_test(longer, shorter))])
