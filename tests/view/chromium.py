@@ -4,12 +4,19 @@ import time
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 
+import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 
 PATIENCE = 120.0
 """Seconds, on however busy a machine."""
+
+IN_A_BROWSER = [
+    pytest.mark.browser,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of selenium's own, whenever they are collected
+]
+"""The marks of a file of such tests."""
 
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),

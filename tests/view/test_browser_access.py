@@ -3,10 +3,9 @@
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of selenium's own, whenever they are collected
-]
+from tests.view.chromium import IN_A_BROWSER
+
+pytestmark = IN_A_BROWSER
 
 
 def test_the_keyboard_is_enough(page, chain):

@@ -11,13 +11,10 @@ from selenium.webdriver.common.keys import Keys
 from powercut.samplers import EntropyCut
 from powercut.server.branching import Door, create_view_app
 from powercut.server.serving import listen
-from tests.view.chromium import PATIENCE
+from tests.view.chromium import IN_A_BROWSER, PATIENCE
 from tests.view.recorded import recorded, words_engine
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of selenium's own, whenever they are collected
-]
+pytestmark = IN_A_BROWSER
 
 
 @pytest.fixture

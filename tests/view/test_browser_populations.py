@@ -7,12 +7,10 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from powercut.samplers import SMC, TMC, BestOfN
+from tests.view.chromium import IN_A_BROWSER
 from tests.view.recorded import WORDS, recorded, shown_text
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of selenium's own, whenever they are collected
-]
+pytestmark = IN_A_BROWSER
 
 
 def test_particles(page, show):

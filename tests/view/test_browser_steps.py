@@ -10,12 +10,10 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from powercut.samplers import SMC, Standard
+from tests.view.chromium import IN_A_BROWSER
 from tests.view.recorded import CHAIN, long_chain, read_lines, recorded, shown_text
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of selenium's own, whenever they are collected
-]
+pytestmark = IN_A_BROWSER
 
 
 def test_it_opens_with_the_final_text(page, chain):

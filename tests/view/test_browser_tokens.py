@@ -6,12 +6,10 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from powercut.samplers import SMC, BestOfN, Standard
+from tests.view.chromium import IN_A_BROWSER
 from tests.view.recorded import CHAIN, HOSTILE, read_lines, recorded, shown_text
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of selenium's own, whenever they are collected
-]
+pytestmark = IN_A_BROWSER
 
 
 def test_the_next_change_and_the_next_uncertain_token(page, chain):
