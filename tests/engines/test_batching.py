@@ -105,6 +105,47 @@ def test_a_chain_busy_elsewhere_holds_up_the_others_for_a_moment_only(monkeypatc
     assert (due, len(trace)) == (1, 50)
 
 
+# What chains leave behind
+
+
+def opened(cache, context, chain=None, filled=()):
+    """A slot in which a request of ``chain`` decoded ``filled``, and how much of its context it found there."""
+    slot, held = cache.open(pc.Request(context=context, max_new_tokens=1, chain=chain))
+    if new := [*context[held:], *filled]:
+        cache.advance([slot], [np.array(new)], 1)
+    cache.close(slot, len(context), wanted=True)
+    return slot, held
+
+
+def test_a_newcomer_takes_the_slot_of_a_chain_that_has_ended():
+    cache, alive, ended = make(slots=2)._cache, Chain(), Chain()
+    first, _ = opened(cache, [1, 2, 3, 4], alive)
+    second, _ = opened(cache, [5, 6, 7], ended)
+    third, _ = opened(cache, [8, 9])
+    assert third is first is not second  # the longest at rest, as both may ask again
+    opened(cache, [1, 2, 3, 4], alive)
+    ended.close()
+    for context in ([10, 11], [12, 13]):
+        slot, _ = opened(cache, context)
+        assert slot is second
+    assert opened(cache, [1, 2, 3, 4, 5], alive) == (first, 4)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["ended", "alive"])
+def test_only_what_a_chain_may_ask_for_is_kept_beside_newcomers(ends):
+    """A pass takes longer for each token that llama.cpp holds, whoever it is of."""
+    cache, chain = make(slots=1)._cache, Chain()
+    opened(cache, [1, 2, 3, 4], chain, filled=[5])
+    opened(cache, [1, 2, 6, 7], chain, filled=[8])
+    if ends:
+        chain.close()
+    slot, held = opened(cache, [1, 2, 3, 4, 5, 9])
+    assert held == (5 if ends else 2)  # of what the store held, before that is forgotten or overwritten
+    assert [int(cache._filled[sequence]) for sequence in (slot.row, slot.store)] == [6, 0 if ends else 5]
+    opened(cache, [10])
+    assert [int(cache._filled[sequence]) for sequence in (slot.row, slot.store)] == [1, 0]
+
+
 # Event loops that come and go
 
 

@@ -35,6 +35,11 @@ class Chain:
         """How many requests are to be expected now, without delay."""
         return 0 if self._closed else max(0, self._due)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has come to its end: nobody asks for what its last requests left in a cache."""
+        return self._closed
+
     def expect(self, requests: int) -> None:
         """Correct the count: so many requests more, or fewer."""
         self._due += requests

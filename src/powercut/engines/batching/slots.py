@@ -50,6 +50,11 @@ class Slot:
     wanted: bool = True
     used: int = 0
 
+    @property
+    def alive(self) -> bool:
+        """Whether the chain that worked in it last may ask again."""
+        return self.chain is not None and not self.chain.closed
+
 
 class Slots:
     """The books of ``2 * slots`` sequences of up to ``length`` tokens: rows 0 to slots - 1, and stores.
@@ -80,19 +85,24 @@ class Slots:
     def open(self, request: Request) -> tuple[Slot, int]:
         """Give the request a slot, and its row what any holds of the context; returns the slot and the tokens held.
 
-        It is the slot in which its chain worked last, or else the one that has been free for longest.
+        It is the slot in which its chain worked last, or else the one that has been free for longest, of a chain that
+        has ended if there is one: what that left behind is forgotten now, less what the context shares with it.
         """
         context = request.context
         idle = (slot for slot in self.slots if not slot.busy)
-        slot = self._own(request) or min(idle, key=lambda slot: slot.used)
+        slot = self._own(request) or min(idle, key=lambda slot: (slot.alive, slot.used))
         common = common_length(self._held[slot.row, : self._filled[slot.row]], context)
         if self._filled[slot.row] > common:  # what follows is about to be overwritten
-            self._keep(slot)
+            if slot.alive:
+                self._keep(slot)
             self.rewind(slot, common)
+        held = self.borrow(slot, context)
+        if not slot.alive:
+            self._cut(slot.store, 0)
         self._clock += 1
         slot.chain, slot.lane, slot.busy = request.chain, request.lane, True
         slot.wanted, slot.used = True, self._clock
-        return slot, self.borrow(slot, context)
+        return slot, held
 
     def borrow(self, slot: Slot, context: IntArray) -> int:
         """Copy to the slot's row what any row or store holds of its context by now; returns the tokens held."""

@@ -94,9 +94,9 @@ class LlamaEngine(BatchedEngine):
             context_length=context_length,
             vocab_size=model.vocab_size,
             name=name,
-            about=f"{name} ({model.about}) by llama.cpp on {where}: weights {self.weight_bytes / _GIB:.2f} GiB, cache "
-            f"{self.cache_bytes / _GIB:.2f} GiB ({slots} slots of {context_length} tokens), work space "
-            f"{self.work_bytes / _GIB:.2f} GiB, {cache.way}",
+            about=f"{name} ({model.about}) by llama.cpp on {where}: weights and vocabulary "
+            f"{self.weight_bytes / _GIB:.2f} GiB, cache {self.cache_bytes / _GIB:.2f} GiB ({slots} slots of "
+            f"{context_length} tokens), work space {self.work_bytes / _GIB:.2f} GiB, {cache.way}",
         )
 
     @classmethod
