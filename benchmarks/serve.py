@@ -127,7 +127,7 @@ async def idle(client):
 
 
 async def overhead(client, pipe, chains, repeats):
-    """Tokens decoded a second: by ``pc.asample``, and by the server."""
+    """Tokens decoded a second by ``pc.asample`` and by the server, each ``[repeats]``."""
     loop = asyncio.get_running_loop()
     rates = {"direct": [], "server": []}
     for repeat in range(repeats):
@@ -138,7 +138,7 @@ async def overhead(client, pipe, chains, repeats):
         answers = await asyncio.gather(*(ask(client, seed=repeat * chains + i) for i in range(chains)))
         decoded = sum(answer["usage"]["completion_tokens_details"]["decoded_tokens"] for answer in answers)
         rates["server"].append(decoded / (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in rates.items()}
+    return {name: np.array(values) for name, values in rates.items()}
 
 
 async def stream(port, seed, leaves, first):
@@ -203,8 +203,9 @@ async def measure(args, pipe, port, server, console):
         )
         rates = await overhead(client, pipe, args.chains, args.repeats)
         for name, rate in rates.items():
-            table.add_row(f"{args.chains} chains, {name}", f"{rate:,.0f} tokens/s")
-        table.add_row("overhead", f"{1 - rates['server'] / rates['direct']:.1%}")
+            table.add_row(f"{args.chains} chains, {name}, median of {len(rate)}", f"{np.median(rate):,.0f} tokens/s")
+        low, middle, high = np.percentile(1 - rates["server"] / rates["direct"], [25, 50, 75])
+        table.add_row("overhead, median and quartiles", f"{middle:.1%} ({low:.1%} to {high:.1%})")
         count, errors, (median, slow), (early, late) = await load(port, server, args.clients, args.seconds)
         table.add_row(f"{args.clients} clients, {args.seconds:g} s", f"{count:,} answers, {len(errors)} errors")
         table.add_row("first byte, p50 and p99", f"{median:.3f} s, {slow:.3f} s")
@@ -224,7 +225,7 @@ def main():
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--chains", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--hang-ups", type=int, default=10)
     parser.add_argument("--max-new-tokens", type=int, default=64)

@@ -39,6 +39,23 @@ def test_it_pays_if_the_tokens_that_count_come_faster(chance):
         assert worth.pays(chance, busy=1, likely=1) == ((1 + chance) / (1 + growth) > 1)
 
 
+def test_the_second_request_may_cost_more_than_those_behind_it():
+    """As with a file of few bits, which llama.cpp decodes row by row: a line through these would say 0.5."""
+    worth = seen(lambda busy: (1.0, 1.8, 2.2, 2.6)[busy - 1])
+    assert not worth.pays(0.7, busy=1, likely=1)
+    assert worth.pays(0.7, busy=3, likely=2)
+
+
+def test_what_was_long_ago_is_forgotten():
+    worth = Worth([])
+    for i in range(4000):
+        worth.took(1 + 0.1 * (i % 4), 1 + i % 4)
+    assert worth.pays(0.3, busy=1, likely=1)
+    for i in range(400):
+        worth.took(5.0 * (1 + i % 4), 1 + i % 4)
+    assert not worth.pays(0.9, busy=1, likely=1)
+
+
 def test_nothing_is_known_before_two_batches_were_seen():
     worth = Worth([])
     assert worth.pays(0.5, busy=1, likely=1)
