@@ -42,6 +42,14 @@ def test_a_table_with_one_command(engine, data, capsys, tmp_path):
     assert "nothing is left to sample" in err
 
 
+def test_steps_are_kept_and_have_pages(engine, data, capsys, tmp_path):
+    out = tmp_path / "run"
+    code, _, err = run(capsys, "math500", *data, "--seeds", "1", "--save-trace", "--quiet", "--out", str(out))
+    assert code == 0, err
+    assert len(list(out.glob("cells/*/steps/*.jsonl.gz"))) == len(ARMS)
+    assert (out / "report" / "completions.html").is_file()
+
+
 def test_an_estimate_samples_nothing(engine, data, capsys, tmp_path):
     code, table, err = run(capsys, "math500", *data, "--estimate", "--quiet", "--out", str(tmp_path / "run"))
     assert (code, table) == (0, "")

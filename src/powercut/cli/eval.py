@@ -10,6 +10,10 @@ import typer
 from powercut.cli.interrupts import interruptible
 from powercut.cli.options import (
     DEFAULT_SAMPLER,
+    RUN_PANEL,
+    AllowUnsafeLocalFlag,
+    KeepTraceFlag,
+    QuietFlag,
     StyleFlag,
     TemplateArgFlag,
     check_counts,
@@ -25,8 +29,6 @@ from powercut.evals.tasks import TASKS
 from powercut.models.converting import DEFAULT_MODEL
 from powercut.prompt import check_template_args
 from powercut.samplers import SAMPLERS
-
-_RUN = "The run"
 
 
 @with_engine_and_repeated_setting_flags
@@ -53,40 +55,28 @@ def evaluate(
         typer.Option(
             metavar="FILE",
             help="The task's problems, as JSON or JSON lines; TASK=FILE where there are several tasks.",
-            rich_help_panel=_RUN,
+            rich_help_panel=RUN_PANEL,
         ),
     ] = None,
     style: StyleFlag = None,
     template_arg: TemplateArgFlag = None,
     concurrency: Annotated[
         int | None,
-        typer.Option(help="Completions at once; as many as keep the engine full if not given.", rich_help_panel=_RUN),
-    ] = None,
-    allow_unsafe_local: Annotated[
-        bool,
         typer.Option(
-            "--allow-unsafe-local",
-            help="Run code that the model writes on this machine, with limits, and not in docker.",
-            rich_help_panel=_RUN,
+            help="Completions at once; as many as keep the engine full if not given.", rich_help_panel=RUN_PANEL
         ),
-    ] = False,
+    ] = None,
+    allow_unsafe_local: AllowUnsafeLocalFlag = False,
     regrade: Annotated[
         bool,
         typer.Option(
             "--regrade",
             help="Grade again what is in the folder, by today's graders. Nothing of it is sampled again.",
-            rich_help_panel=_RUN,
+            rich_help_panel=RUN_PANEL,
         ),
     ] = False,
-    save_trace: Annotated[
-        bool,
-        typer.Option(
-            "--save-trace",
-            help="Keep every step of every completion: powercut report makes a page of each, powercut view one.",
-            rich_help_panel=_RUN,
-        ),
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.", rich_help_panel=_RUN)] = False,
+    save_trace: KeepTraceFlag = False,
+    quiet: QuietFlag = False,
     model: Annotated[
         list[str] | None,
         typer.Option(

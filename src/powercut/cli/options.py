@@ -56,6 +56,24 @@ StyleFlag = Annotated[
         rich_help_panel=PROMPTS_PANEL,
     ),
 ]
+RUN_PANEL = "The run"
+AllowUnsafeLocalFlag = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unsafe-local",
+        help="Run code that the model writes on this machine, with limits, and not in docker.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+KeepTraceFlag = Annotated[
+    bool,
+    typer.Option(
+        "--save-trace",
+        help="Keep every step of every completion: powercut report makes a page of each, powercut view one.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.", rich_help_panel=RUN_PANEL)]
 
 _ENGINE_FLAGS: dict[str, tuple[type, str, str]] = {
     "device": (str, "--device", "Where to run it: cpu, cuda, cuda:1, ..."),

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from powercut.cli.interrupts import interruptible
-from powercut.cli.options import ModelFlag, TemplateArgFlag, check_counts, split_flags, template_args, with_engine_flags
+from powercut.cli.options import (
+    RUN_PANEL,
+    AllowUnsafeLocalFlag,
+    KeepTraceFlag,
+    ModelFlag,
+    QuietFlag,
+    TemplateArgFlag,
+    check_counts,
+    split_flags,
+    template_args,
+    with_engine_flags,
+)
 from powercut.cli.output import say
 from powercut.cli.report import report
 from powercut.errors import SettingError
@@ -51,20 +62,16 @@ def reproduce(
         typer.Option(metavar="RUN_DIR", help="The run's folder. Default: runs/TASK-MODEL.", show_default=False),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The task's problems, as JSON or JSON lines.")
+        str | None,
+        typer.Option(metavar="FILE", help="The task's problems, as JSON or JSON lines.", rich_help_panel=RUN_PANEL),
     ] = None,
     style: Annotated[
         str, typer.Option(metavar="STYLE", help="How problems are put; `powercut eval --help` names the others.")
     ] = "paper",
     template_arg: TemplateArgFlag = None,
-    allow_unsafe_local: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unsafe-local",
-            help="Run code that the model writes on this machine, with limits, and not in docker.",
-        ),
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    allow_unsafe_local: AllowUnsafeLocalFlag = False,
+    save_trace: KeepTraceFlag = False,
+    quiet: QuietFlag = False,
     model: ModelFlag = None,
     **flags: Any,
 ) -> None:
@@ -119,6 +126,7 @@ def reproduce(
         style=style,
         template_args=check_template_args(template_args(template_arg)),
         local=local,
+        save_trace=save_trace,
         quiet=quiet,
         before=announce,
     )()

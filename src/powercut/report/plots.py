@@ -106,7 +106,8 @@ def pass_at_curves(entries: Sequence[Entry], looks: Looks) -> str | None:
         axes.minorticks_off()
         low, high = axes.get_ylim()
         if high - low < 4:  # all but equal: no axis of hundredths
-            axes.set_ylim(low - 2, high + 2)
+            low = min(max(0.0, low - 2), 95.0)
+            axes.set_ylim(low, min(100.0, max(low + 5, high + 2)))
         axes.set_xlabel("k, completions")
         axes.set_ylabel("pass@k, %")
         return draw_svg(figure, "pass@k")
