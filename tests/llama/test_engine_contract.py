@@ -1,27 +1,19 @@
-"""The engine contract on the llama engine, with a random Llama of six tokens in float32."""
+"""The engine contract on the llama engine, with random models of six tokens in float32: a kind of memory each."""
 
 import pytest
 
-import powercut as pc
 from tests.engines.test_contract import *  # noqa: F403
-from tests.llama.tiny_gguf import write_gguf
-from tests.tiny import tiny_model
-
-EXACT = {"type_k": "f32", "type_v": "f32", "flash_attn_type": 0}
+from tests.llama import kinds
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    return write_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf", tiny_model("llama", vocab_size=6))
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tiny")
 
 
-@pytest.fixture(params=["cut", "uncut"])
-def engine(request, file, monkeypatch):
-    if request.param == "cut":
-        return pc.load(str(file), slots=4, context_length=64, **EXACT)
-    monkeypatch.setattr("powercut.engines.llama.choose_slots._try", lambda *_: "keeps a memory that cannot be cut")
-    with pytest.warns(UserWarning, match="without prefix reuse"):
-        return pc.load(str(file), slots=4, context_length=64, **EXACT)
+@pytest.fixture(params=kinds.KINDS)
+def engine(request, folder):
+    return kinds.load(folder, request.param, kinds.model(request.param, 6, seed=0), slots=4, context_length=64)
 
 
 def test_it_says_where_and_how_it_decodes(engine):

@@ -44,8 +44,8 @@ def test_a_projector_is_no_language_model(tmp_path):
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
-        ({"llama__pooling_type": 3}, "is an embedding model; use a decoder-only language model"),
-        ({"llama__attention__causal": False}, "is an encoder; use a decoder-only language model"),
+        ({"pooling_type": 3}, "is an embedding model; use a decoder-only language model"),
+        ({"attention__causal": False}, "is an encoder; use a decoder-only language model"),
     ],
 )
 def test_a_file_of_another_kind(tmp_path, facts, words):

@@ -185,8 +185,7 @@ class Batch:
 
     def _hold(self, member: Member, shared: int) -> None:
         """Its slot holds ``shared`` tokens of its context; the last is fed in any case, to draw what follows."""
-        member.hold(min(shared, len(member.rest.context) - 1))
-        self._cache.rewind(member.slot, member.cached)
+        member.hold(self._cache.rewind(member.slot, min(shared, len(member.rest.context) - 1)))
 
     def _advance(self) -> list[Member]:
         """One forward pass; returns those who drew a token."""

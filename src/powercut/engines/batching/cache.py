@@ -33,8 +33,8 @@ class Cache(Protocol):
     def borrow(self, slot: Any, context: IntArray) -> int:
         """Take over what others hold of the context by now; returns the tokens held."""
 
-    def rewind(self, slot: Any, length: int) -> None:
-        """Step back to the first ``length`` tokens of what the slot holds."""
+    def rewind(self, slot: Any, length: int) -> int:
+        """Step back to the first ``length`` tokens of what the slot holds, or as far as it can; returns those held."""
 
     def close(self, slot: Any, context_length: int, wanted: bool) -> None:
         """Free the slot. Tokens after its context need not be kept if they are not ``wanted``."""

@@ -112,9 +112,10 @@ class Slots:
             self._copy(source, slot.row, int(self._filled[slot.row]), int(shared[source]))
         return int(self._filled[slot.row])
 
-    def rewind(self, slot: Slot, length: int) -> None:
-        """Step back to the first ``length`` tokens of what the slot's row holds."""
+    def rewind(self, slot: Slot, length: int) -> int:
+        """Step back to the first ``length`` tokens of what the slot's row holds (see ``Cache``)."""
         self._cut(slot.row, length)
+        return int(self._filled[slot.row])
 
     def close(self, slot: Slot, context_length: int, wanted: bool) -> None:
         """Free the slot. Tokens after its context are forgotten if they are not ``wanted``."""
@@ -169,7 +170,7 @@ class Slots:
         raise NotImplementedError
 
     def _cut(self, sequence: int, length: int) -> None:
-        """Keep at most the first ``length`` tokens of a row or store."""
+        """Keep at most the first ``length`` tokens of a row or store; fewer where the model cannot go on there."""
         self._filled[sequence] = min(self._filled[sequence], length)
 
     def _own(self, request: Request) -> Slot | None:
@@ -198,6 +199,7 @@ class Slots:
     def _copy(self, source: int, target: int, start: int, end: int) -> None:
         """Copy positions ``start..end-1`` from a row or store to another, which then holds ``end`` tokens."""
         self._cut(target, start)
+        start = min(start, int(self._filled[target]))
         self._duplicate(source, target, start, end)
         for part in (self._likely_scores, self._likely_ids, self._held):
             part[target, start:end] = part[source, start:end]

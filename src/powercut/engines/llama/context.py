@@ -63,8 +63,7 @@ class Context:
             )
         self.said = said
         self.memory: Any = functions.llama_get_memory(self.pointer)
-        self.keeps_all = not model.window or bool(options.swa_full)
-        """Whether no layer forgets a token that later ones may still ask for."""
+        self._window = model.window
         self._vocab_size = model.vocab_size
         self._tokens, self._positions, self._sequences = np.zeros((3, tokens), dtype=np.int32)
         self._wanted = np.zeros(tokens, dtype=np.int8)
@@ -113,8 +112,34 @@ class Context:
         self._functions.llama_memory_seq_cp(self.memory, source, target, start, end)
 
     def cut(self, sequence: int, length: int) -> bool:
-        """Keep the first ``length`` tokens of a sequence; whether that can be done. 0 always can."""
-        return bool(self._functions.llama_memory_seq_rm(self.memory, sequence, length or -1, -1))
+        """Keep the first ``length`` tokens of a sequence. False if it cannot go on there: it holds nothing then."""
+        remove = self._functions.llama_memory_seq_rm
+        if length and remove(self.memory, sequence, length, -1) and self.reaches(sequence, length):
+            return True
+        remove(self.memory, sequence, -1, -1)
+        return not length
+
+    def reaches(self, sequence: int, length: int) -> bool:
+        """Whether a sequence holds all of its first ``length`` tokens that the next one sees.
+
+        llama.cpp writes over tokens that are outside the window of a sequence as it stands, wherever it likes the cell.
+        """
+        return not self._window or 0 <= self.first(sequence) <= max(0, length - self._window + 1)
+
+    def state(self, sequence: int) -> Any:
+        """All that is kept of a sequence, as bytes of llama.cpp's own."""
+        size = self._functions.llama_state_seq_get_size(self.pointer, sequence)
+        kept = (ctypes.c_uint8 * size)()
+        self._functions.llama_state_seq_get_data(self.pointer, kept, size, sequence)
+        return kept
+
+    def restore(self, sequence: int, state: Any) -> bool:
+        """Have a sequence hold what ``state`` gave; whether that could be done."""
+        return bool(self._functions.llama_state_seq_set_data(self.pointer, state, len(state), sequence))
+
+    def first(self, sequence: int) -> int:
+        """The first position from which on all layers hold all tokens of a sequence; -1 if it holds none."""
+        return int(self._functions.llama_memory_seq_pos_min(self.memory, sequence))
 
 
 def context_options(parameters: Mapping[str, Any]) -> Any:

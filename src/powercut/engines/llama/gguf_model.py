@@ -50,6 +50,10 @@ class GgufModel:
         """The most tokens that the model was made for."""
         self.window = int(functions.llama_model_n_swa(self.pointer))
         """Tokens that the layers with a sliding window see; 0 if there are none."""
+        self.recurrent = bool(
+            functions.llama_model_is_recurrent(self.pointer) or functions.llama_model_is_hybrid(self.pointer)
+        )
+        """Whether there are layers that keep one state of all tokens before."""
 
     def close(self) -> None:
         """Give back the memory; a second call does nothing."""

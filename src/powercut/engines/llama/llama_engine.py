@@ -13,7 +13,7 @@ from typing import Any
 from powercut.engines.batching.apart import run_apart
 from powercut.engines.batching.batched_engine import BatchedEngine
 from powercut.engines.batching.next_pass import MOST_TOKENS
-from powercut.engines.llama.choose_slots import choose_slots
+from powercut.engines.llama.choose_slots import choose_slots, why_uncut
 from powercut.engines.llama.context import Context, context_options
 from powercut.engines.llama.gguf_model import GgufModel, machine_memory
 from powercut.engines.llama.gguf_tokenizer import GgufTokenizer
@@ -62,17 +62,19 @@ class LlamaEngine(BatchedEngine):
             raise SettingError(f"threads must be at least 1 (got {threads})")
         cells = slots * context_length
         _check_memory(model, cells, slots, context_length)
+        options = context_options({}) if options is None else options
+        uncut = why_uncut(model, options)
         self._model = model
         self._context = Context(
             model,
             cells=cells,
-            sequences=2 * slots,
+            sequences=slots if uncut else 2 * slots,
             tokens=MOST_TOKENS + slots,
             threads=threads,
-            options=context_options({}) if options is None else options,
+            options=options,
         )
         try:
-            cache = run_apart(choose_slots, model, self._context, slots, context_length)
+            cache = run_apart(choose_slots, model, self._context, slots, context_length, uncut)
         except BaseException:
             self._context.close()
             raise

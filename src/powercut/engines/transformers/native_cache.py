@@ -62,8 +62,9 @@ class NativeCaches:
         self._free += 1
         slot.cache = {}
 
-    def rewind(self, slot: NativeCache, length: int) -> None:
+    def rewind(self, slot: NativeCache, length: int) -> int:
         """Nothing to step back from: a cache is fresh when it is opened."""
+        return len(slot.tokens)
 
     def forget(self, slot: NativeCache) -> None:
         """Nothing to clear: no other request sees this cache."""
