@@ -29,7 +29,7 @@ ZENSICAL := zensical==0.0.73 mkdocstrings-python==2.0.11
 QUESTION := Tom has 3 boxes with 4 pens in each box. How many pens does Tom have?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-families test-llama test-vllm test-browser test-release lint docs pictures licences venv
+.PHONY: help demo test test-exact test-families test-llama test-vllm test-browser test-release lint docs pictures licences venv
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,8 +37,14 @@ help: ## Show this list
 demo: $(VENV)/.demo ## Sample one completion from SmolLM2-135M-Instruct with Entropy-Cut MH
 	$(BIN)/powercut sample "$(QUESTION)" --max-new-tokens 128 --blocks 8 --steps 8
 
-test: $(VENV)/.dev ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal # which builds what a file shares once, or nearly so
+# Worksteal builds what a file shares once, or nearly so.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
+
+test: $(VENV)/.dev ## Run the tests, but for the long ones
+	$(TESTS) --ignore tests/exact
+
+test-exact: $(VENV)/.dev ## Compare every sampler with the laws of small models, by enumeration and by chi-square tests
+	$(TESTS) tests/exact
 
 test-families: $(VENV)/.dev ## Decode with a tiny model of every family of transformers, and say which way each decodes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -rP tests/engines/test_families.py
