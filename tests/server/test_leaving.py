@@ -48,20 +48,48 @@ def test_httpx_that_drops_its_connections(stream):
         eventually(lambda: engine.running == 0)
 
 
+def nobody_waits(served):
+    return not any(each.readers for same in served.app.state.answering._ongoing.values() for each in same)
+
+
+def joined(served, count):
+    return f"powercut_retries_joined_total {count}\n" in web.get(f"{served.root}/metrics").text
+
+
 def test_a_client_s_retry_does_not_start_a_second_chain(monkeypatch):
-    monkeypatch.setattr(ongoing, "MARGIN", 30.0)
+    monkeypatch.setattr(ongoing, "MARGIN", 600.0)
     engine = LettersEngine()
     with serving(engine) as served:
         first = open_request(served, HANGS, x_stainless_retry_count=0)
         eventually(lambda: engine.running == 1)
         first.close()
+        eventually(lambda: nobody_waits(served))
         again = open_request(served, HANGS, x_stainless_retry_count=1)
         other = open_request(served, {**HANGS, "seed": 1}, x_stainless_retry_count=1)
         eventually(lambda: engine.running == 2)
-        eventually(lambda: "powercut_retries_joined_total 1" in web.get(f"{served.root}/metrics").text)
+        eventually(lambda: joined(served, 1))
         assert engine.running == 2
         again.close()
         other.close()
+
+
+def test_one_that_was_refused_and_comes_back_is_given_no_one_else_s_draw(monkeypatch):
+    """Several clients ask the same without a seed. One of them finds the queue full, and tries again."""
+    monkeypatch.setattr(ongoing, "MARGIN", 600.0)
+    engine = LettersEngine()
+    with serving(engine) as served:
+        first = open_request(served, HANGS, x_stainless_retry_count=0)
+        eventually(lambda: engine.running == 1)
+        again = open_request(served, HANGS, x_stainless_retry_count=1)
+        eventually(lambda: engine.running == 2)
+        assert joined(served, 0)
+        answers = [
+            web.post(f"{served.url}/chat/completions", json=ANSWERED, headers={"x-stainless-retry-count": str(count)})
+            for count in (0, 1)
+        ]
+        assert len({answer.json()["id"] for answer in answers}) == 2
+        first.close()
+        again.close()
 
 
 def test_later_retries_are_waited_for_longer():
@@ -74,40 +102,44 @@ def test_later_retries_are_waited_for_longer():
 
 
 def test_a_second_retry_joins_although_the_first_had_time_to_leave(monkeypatch):
-    """The time that the first try's end gave does not count any more once there was another."""
+    """The time that an earlier try's end gave does not count any more once there was another."""
     waits = []
-    monkeypatch.setattr(ongoing, "patience", lambda retries: waits.append(retries) or (0.05, 600.0, 600.0)[retries])
+    monkeypatch.setattr(ongoing, "patience", lambda retries: waits.append(retries) or 600.0)
     engine = LettersEngine()
     with serving(engine) as served:
-
-        def joined(count):
-            return f"powercut_retries_joined_total {count}\n" in web.get(f"{served.root}/metrics").text
-
-        first = open_request(served, HANGS, x_stainless_retry_count=0)
-        eventually(lambda: engine.running == 1)
-        second = open_request(served, HANGS, x_stainless_retry_count=1)
-        eventually(lambda: joined(1))
-        first.close()
-        second.close()
-        eventually(lambda: waits == [1])  # once: somebody was there when the first went
-        third = open_request(served, HANGS, x_stainless_retry_count=2)
-        eventually(lambda: joined(2))
+        for count in range(3):
+            each = open_request(served, HANGS, x_stainless_retry_count=count)
+            eventually(lambda count=count: joined(served, count))
+            eventually(lambda: not nobody_waits(served))
+            each.close()
+            eventually(lambda count=count: waits == list(range(count + 1)))
         assert engine.running == 1
-        third.close()
 
 
-def test_a_retry_is_given_the_answer_that_its_first_try_missed(monkeypatch):
-    monkeypatch.setattr(ongoing, "MARGIN", 30.0)
-    with serving() as served:
-        body = {"messages": [{"role": "user", "content": "abc"}]}  # no seed: a second chain would be another
-        texts = [
-            web.post(
-                f"{served.url}/chat/completions", json=body, headers={"x-stainless-retry-count": str(count)}
-            ).json()
-            for count in (0, 1, 2)
-        ]
-    assert len({text["id"] for text in texts}) == 1
-    assert texts[0]["powercut"] == texts[1]["powercut"] == texts[2]["powercut"]
+class GatedEngine(LettersEngine):
+    """Draws once it is ``open``."""
+
+    open = False
+
+    async def extend(self, request, keep_going=None):
+        while not self.open:
+            await asyncio.sleep(0.01)
+        return await super().extend(request, keep_going)
+
+
+def test_a_retry_is_given_the_answer_that_was_drawn_while_nobody_waited(monkeypatch):
+    monkeypatch.setattr(ongoing, "MARGIN", 600.0)
+    engine = GatedEngine()
+    with serving(engine) as served:
+        first = open_request(served, ANSWERED)
+        eventually(lambda: served.app.state.turns.running == 1)
+        first.close()
+        eventually(lambda: nobody_waits(served))
+        engine.open = True
+        eventually(lambda: served.app.state.turns.running == 0)
+        with open_request(served, ANSWERED, x_stainless_retry_count=1) as again:
+            assert again.recv(12) == b"HTTP/1.1 200"
+        assert joined(served, 1)
 
 
 def test_retries_of_equal_requests_are_given_an_answer_each(monkeypatch):

@@ -1,5 +1,6 @@
 """Deadlines and budgets: a chain ends where it stands, and the answer says so."""
 
+import asyncio
 import json
 
 import pytest
@@ -37,6 +38,28 @@ def test_a_budget_below_the_first_extension_gives_its_beginning(ask):
         assert answer["powercut"]["stopped"] == "budget"
         assert answer["usage"]["completion_tokens"] <= 2
         assert answer["choices"][0]["message"]["content"]
+
+
+class SlowToEnd(LettersEngine):
+    """Hands over its last token, and is done some time after, as engines are that decode in a thread of their own."""
+
+    async def extend(self, request, keep_going=None):
+        trace = await super().extend(request, keep_going)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return trace
+
+
+@pytest.mark.parametrize("sampler", ["standard", "low-temperature"])
+def test_a_stream_never_shows_the_token_that_spends_the_budget(sampler):
+    body = {"messages": PROMPT, "sampler": sampler, "min_new_tokens": 11, "budget": 3, "seed": 5}
+    with serving(SlowToEnd()) as served:
+        whole = web.post(f"{served.url}/chat/completions", json=body).json()["choices"][0]["message"]["content"]
+        told = web.post(f"{served.url}/chat/completions", json={**body, "stream": True}).text
+    events = [json.loads(line[6:]) for line in told.split("\n\n") if line.startswith("data: {")]
+    assert not any("error" in event for event in events)
+    assert "".join(event["choices"][0]["delta"].get("content", "") for event in events) == whole
+    assert len(whole) == 3
 
 
 def test_the_budget_of_best_of_n_is_its_own(ask):

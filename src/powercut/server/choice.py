@@ -52,6 +52,7 @@ class Choice:
         self._as_drawn = as_drawn and isinstance(sampler, Standard | LowTemperature) and sampler.require is None
         self._standing: Trace | None = None
         self._begun: list[Trace] = []
+        self._room: int | None = None
         self._request: Request | None = None
         self._safe: SafeText | None = None
 
@@ -63,6 +64,7 @@ class Choice:
         if self._as_drawn and isinstance(engine.text, LocalText):
             stops = [stop for stop in self.sampler.decoding.on(engine).stop if isinstance(stop, str)]
             self._safe = SafeText(engine.text.decode_now, stops)
+        self._room = budget
         shown = self._safe is not None or deadline is not None or budget is not None
         self.watched = Watched(engine, self._take if shown else None, deadline=deadline, budget=budget, rows=rows)
         outcome = await draw_one(self.watched, self.sampler, self.prompt, self.place, seed, self._observe)
@@ -70,7 +72,7 @@ class Choice:
             if not isinstance(outcome.error, CutShort):
                 raise outcome.error
             self.stopped = outcome.error.reason
-            trace = Trace.join(self._begun)[:budget] if self._standing is None else self._standing
+            trace = Trace.join(self._begun) if self._standing is None else self._standing
             if not len(trace) or isinstance(self.sampler, Rejection):  # what it has rejected is no draw
                 self.refuse(
                     self.stopped,
@@ -138,6 +140,8 @@ class Choice:
         if request is not self._request and not len(request.generated):
             self._begun.clear()  # drawn again, for want of what is required
         self._request = request
+        if self._room is not None:  # the token that spends a budget is not in the answer, and must not be shown
+            piece = piece[: max(0, self._room - sum(map(len, self._begun)))]
         self._begun.append(piece)
         if self._safe is not None:
             self._safe.add(piece.tokens.tolist())

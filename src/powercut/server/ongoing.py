@@ -173,15 +173,14 @@ class Answering:
         self._closed: Refusal | None = None
 
     def join(self, key: bytes, retries: int) -> Ongoing | None:
-        """What is being drawn, or was just now, for a request that was the same to the last byte.
+        """What is drawn for a request that was the same to the last byte, and whose client went before it was told.
 
-        Of several such requests each is joined by one client, if it can be. ``retries`` says how many times the client
-        has come back with it, this time included.
+        Never what somebody waits for or was told: of several who ask the same, to have several draws, one may come back
+        that had been refused. ``retries`` says how many times the client has come back, this time included.
         """
-        same = [each for each in self._ongoing.get(key, ()) if each.failed is None]
-        if not same:
+        left = (each for each in self._ongoing.get(key, ()) if not (each.readers or each.told or each.failed))
+        if (found := next(left, None)) is None:
             return None
-        found = min(same, key=lambda each: (each.told, each.readers))
         found.retries = max(found.retries, retries)
         self._metrics.joined += 1
         return found
