@@ -94,6 +94,11 @@ def test_stop_as_string_list_null_empty(ask, stop, same):
         assert not any(each in text for each in same)
 
 
+def test_a_stop_is_a_text_also_where_it_reads_like_a_token_id(ask):
+    assert ask(stop="id:1").json()["powercut"]["settings"]["stop"] == ["id:1"]
+    assert ask(stop=["id:"]).json()["powercut"]["settings"]["stop"] == ["id:"]
+
+
 def test_max_tokens_and_max_completion_tokens(ask):
     for name in ("max_tokens", "max_completion_tokens", "max_new_tokens"):
         answer = ask(**{name: 6}).json()
@@ -212,6 +217,13 @@ def test_best_of_is_of_best_of_n(ask):
         ({"seed": -1}, "seed"),
         ({"seed": 2**63}, "seed"),
         ({"seed": "x"}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"max_tokens": 5, "max_new_tokens": 9}, "max_tokens"),
+        ({"stream_options": {"continuous_usage_stats": True}}, "stream_options"),
+        ({"min_p": [[]]}, "min_p"),
+        ({"skip_special_tokens": False}, "skip_special_tokens"),
+        ({"budget": True}, "budget"),
         ({"budget": 0}, "budget"),
         ({"deadline_s": 0}, "deadline_s"),
         ({"stop": [1]}, "stop"),
@@ -267,7 +279,10 @@ def test_neutral_extras_are_accepted_and_others_refused(ask):
         "whatever": None,
         "best_of": 1,
         "stream": False,
-        "stream_options": None,
+        "stream_options": {"include_obfuscation": False, "continuous_usage_stats": False},
+        "do_sample": True,
+        "skip_special_tokens": True,
+        "ignore_eos": False,
     }
     assert ask(**neutral).status_code == 200
     for name, value in (

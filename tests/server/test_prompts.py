@@ -26,6 +26,8 @@ def test_content_parts_null_content_and_developer_role():
 
 
 def test_tool_turns_as_text():
+    old = {"role": "assistant", "content": None, "function_call": {"name": "add", "arguments": "{}"}}
+    assert plain(old)[0]["content"] == '<tool_call>\n{"name": "add", "arguments": {}}\n</tool_call>'
     call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
     assert plain(
         {"role": "user", "content": "1 + 1?"},
@@ -68,7 +70,7 @@ def test_completions_with_string_list_token_ids(ask, prompt):
     assert answer["usage"]["completion_tokens"] == sum(len(each.tokens) for each in same)
 
 
-@pytest.mark.parametrize("prompt", [[], "", " ", [[]], [""], ["a", [1]], [9], [-1], None])
+@pytest.mark.parametrize("prompt", [[], "", " ", [[]], [""], ["a", [1]], [9], [-1], None, [True, 1]])
 def test_prompts_that_are_none(ask, prompt):
     answer = ask("/v1/completions", prompt=prompt)
     assert answer.status_code == 400
@@ -87,6 +89,8 @@ def test_echo_and_logprobs(ask):
     assert len(logprobs["tokens"]) == len(logprobs["token_logprobs"]) == len(logprobs["top_logprobs"])
     assert logprobs["text_offset"] == list(range(len(logprobs["tokens"])))
     assert all(set(each) == {"a", "b"} for each in logprobs["top_logprobs"])
+    assert ask("/v1/completions", prompt="ab", logprobs=False, echo=True).json()["choices"][0]["logprobs"] is None
+    assert ask("/v1/completions", prompt="ab", logprobs=True).json()["error"]["param"] == "logprobs"
     assert ask("/v1/completions", prompt="ab", logprobs=0).json()["choices"][0]["logprobs"]["top_logprobs"] is None
 
 
@@ -101,6 +105,8 @@ def test_responses_of_text(ask):
     assert ask("/v1/responses", input=turns, seed=5).json()["output"] != []
     short = ask("/v1/responses", input="abc", instructions="d", max_output_tokens=3).json()
     assert short["powercut"]["settings"]["max_new_tokens"] == 3
+    differ = ask("/v1/responses", input="abc", max_output_tokens=3, max_tokens=4)
+    assert (differ.status_code, differ.json()["error"]["param"]) == (400, "max_tokens")
     for fields in ({"previous_response_id": "x"}, {"store": True}, {"tools": [{"type": "web_search"}]}, {"n": 2}):
         refused = ask("/v1/responses", input="abc", **fields)
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, next(iter(fields)))
@@ -112,6 +118,16 @@ def test_tokenize_and_detokenize(served, ask):
     turns = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
     assert ask("/tokenize", messages=turns, return_token_strs=True).json()["token_strs"] == ["a", "a", "b"]
     assert ask("/detokenize", tokens=[1, 2]).json() == {"prompt": "ab"}
+    ask("/tokenize", messages=turns, chat_template_kwargs={"enable_thinking": False}, add_generation_prompt=True)
+    assert served.engine.text.asked[-1] == {"enable_thinking": False}
+    for fields, param in (
+        ({"messages": turns, "add_generation_prompt": False}, "add_generation_prompt"),
+        ({"messages": turns, "add_special_tokens": True}, "add_special_tokens"),
+        ({"prompt": "a", "chat_template_kwargs": {"a": 1}}, "chat_template_kwargs"),
+        ({"prompt": "a", "bogus": 1}, "bogus"),
+    ):
+        refused = ask("/tokenize", **fields)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
     for path, fields in (
         *(("/tokenize", {}), ("/tokenize", {"prompt": "a", "messages": turns})),
         ("/detokenize", {"tokens": [-1]}),

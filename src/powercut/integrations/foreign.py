@@ -18,6 +18,7 @@ from powercut.errors import EngineError, SettingError
 from powercut.prompt import Message, TemplateArgs, check_prompt, check_template_args
 from powercut.samplers import Sampler
 from powercut.samplers.named import build_sampler
+from powercut.samplers.settings import StopText
 from powercut.trace import Completion
 
 logger = logging.getLogger(__name__)
@@ -39,10 +40,14 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
 
 
 def refuse(asked: Mapping[str, Any], unsupported: Mapping[str, tuple[Any, ...]] = REFUSED) -> None:
-    """Raise SettingError for the first of the ``unsupported`` fields that asks for something."""
+    """Raise SettingError for the first of the ``unsupported`` fields that asks for something.
+
+    None asks for nothing, and so does False, but for a field that is True where nothing is asked for.
+    """
     for name, nothing in unsupported.items():
         value = asked.get(name)
-        if value is not None and value is not False and value not in nothing:
+        off = value is False and not any(each is True for each in nothing)
+        if value is not None and not off and value not in nothing:
             raise SettingError(f"{name} is not supported by powercut: leave it out")
 
 
@@ -74,7 +79,7 @@ class SamplerFor:
         if lengths := [asked[name] for name in LENGTHS if asked.get(name) is not None]:
             own["max_new_tokens"] = lengths[0]
         if stops := [stop for name in _STOP for stop in _listed(asked.get(name)) if stop]:
-            own["stop"] = [*self.plain.stop, *stops]
+            own["stop"] = [*self.plain.stop, *(StopText(each) if isinstance(each, str) else each for each in stops)]
         own |= settings or {}
         return build_sampler(self.name, {**self._settings, **own}) if own else self.plain
 

@@ -25,6 +25,10 @@ LARGEST_SEED = 2**63 - 1
 _SPELT = {int: "a whole number", float: "a number", str: "a text"}
 
 
+class StopText(str):
+    """A stop that is a text, also where it reads like a token id ("id:7")."""
+
+
 def setting(
     default: Any,
     text: str,
@@ -108,7 +112,7 @@ def check_stop(stop: Any) -> tuple[str | int, ...]:
             raise SettingError("stop: a stop string cannot be empty; leave it out")
         if isinstance(item, str):
             check_whole(item, "a stop string")
-        kept.append(item if isinstance(item, str) else int(item))
+        kept.append(str(item) if isinstance(item, str) else int(item))
     return tuple(kept)
 
 
@@ -166,7 +170,7 @@ def read_setting(name: str, value: Any, hint: Any) -> Any:
 
 
 def _read_stop(name: str, stop: str | int) -> str | int:
-    if not isinstance(stop, str) or not stop.startswith("id:"):
+    if not isinstance(stop, str) or isinstance(stop, StopText) or not stop.startswith("id:"):
         return stop
     try:
         return int(stop[3:])

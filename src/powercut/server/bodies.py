@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 _MORE = "Every setting of the sampler is a field too, by its name: alpha, steps, blocks, top_k, ..."
+
+
+def _no_truth(value: Any) -> Any:
+    """Pydantic takes true for 1: ``max_tokens: true`` would be an answer of one token."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "a number is needed, not true or false")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth)]
+Number = Annotated[float, BeforeValidator(_no_truth)]
 
 
 class Body(BaseModel):
@@ -31,19 +43,21 @@ class SamplingBody(Body):
 
     model: str | None = Field(None, description="NAME, or NAME@SAMPLER. Default: the server's.")
     sampler: str | None = Field(None, description="entropy-cut, standard, ... Default: the server's. " + _MORE)
-    n: int | None = Field(None, description="Choices of each prompt.")
-    seed: int | None = Field(None, description="The same seed gives the same answer.")
+    n: Whole | None = Field(None, description="Choices of each prompt.")
+    seed: Whole | None = Field(None, description="The same seed gives the same answer.")
     stop: str | list[str] | None = None
-    max_tokens: int | None = Field(None, description="Longest completion, in tokens.")
-    max_completion_tokens: int | None = Field(None, description="The same.")
-    temperature: float | None = Field(None, description="Not used: the sampler decides it. See proposal_temperature.")
-    top_p: float | None = Field(None, description="Not used: the law is not cut off so. See top_k.")
-    proposal_temperature: float | None = Field(None, description="The sampler's setting temperature.")
-    best_of: int | None = Field(None, description="Of the sampler best-of-n: completions to choose from.")
-    budget: int | None = Field(
+    max_tokens: Whole | None = Field(None, description="Longest completion, in tokens.")
+    max_completion_tokens: Whole | None = Field(None, description="The same.")
+    temperature: Number | None = Field(None, description="Not used: the sampler decides it. See proposal_temperature.")
+    top_p: Number | None = Field(None, description="Not used: the law is not cut off so. See top_k.")
+    min_p: Number | None = Field(None, description="Not used, as top_p.")
+    do_sample: bool | None = Field(None, description="Not used: the sampler decides it.")
+    proposal_temperature: Number | None = Field(None, description="The sampler's setting temperature.")
+    best_of: Whole | None = Field(None, description="Of the sampler best-of-n: completions to choose from.")
+    budget: Whole | None = Field(
         None, description="Tokens decoded for each choice, after which it is returned as it stands.", ge=1, le=10**9
     )
-    deadline_s: float | None = Field(
+    deadline_s: Number | None = Field(
         None, description="Seconds from the request on, after which choices are returned as they stand.", gt=0, le=1e9
     )
     stream: bool | None = None
@@ -59,6 +73,7 @@ class ChatMessage(Body):
     role: str
     content: str | list[dict[str, Any]] | None = None
     tool_calls: list[dict[str, Any]] | None = None
+    function_call: dict[str, Any] | None = None
 
 
 class ChatBody(SamplingBody):
@@ -66,15 +81,17 @@ class ChatBody(SamplingBody):
 
     messages: list[ChatMessage]
     logprobs: bool | None = Field(None, description="Log-probabilities of the text under the base model, in nats.")
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_logprobs: Whole | None = Field(None, ge=0, le=20)
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="Variables of the chat template.")
 
 
 class CompletionBody(SamplingBody):
     """A request of /v1/completions."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
-    logprobs: int | None = Field(None, ge=0, le=20)
+    prompt: str | list[str] | list[Whole] | list[list[Whole]]
+    logprobs: Annotated[Whole | None, BeforeValidator(lambda value: None if value is False else value)] = Field(
+        None, ge=0, le=20
+    )
     echo: bool | None = Field(None, description="Begin each text with its prompt.")
 
 
@@ -83,7 +100,7 @@ class ResponseBody(SamplingBody):
 
     input: str | list[dict[str, Any]]
     instructions: str | None = None
-    max_output_tokens: int | None = Field(None, description="Longest completion, in tokens.")
+    max_output_tokens: Whole | None = Field(None, description="Longest completion, in tokens.")
 
 
 class TokenizeBody(Body):
@@ -95,6 +112,7 @@ class TokenizeBody(Body):
     add_special_tokens: bool | None = Field(
         None, description="A start token before a raw prompt, if the model has one."
     )
+    chat_template_kwargs: dict[str, Any] | None = Field(None, description="Variables of the chat template.")
     return_token_strs: bool | None = None
 
 
@@ -102,4 +120,4 @@ class DetokenizeBody(Body):
     """A request of /detokenize."""
 
     model: str | None = None
-    tokens: list[int]
+    tokens: list[Whole]

@@ -41,8 +41,9 @@ def input_messages(given: str | list[dict[str, Any]], instructions: str | None) 
 
 def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
     content = message.content or ""
-    if message.tool_calls:
-        calls = [f"<tool_call>\n{_call(each)}\n</tool_call>" for each in message.tool_calls]
+    called = [*(message.tool_calls or ()), *([{"function": message.function_call}] if message.function_call else [])]
+    if called:
+        calls = [f"<tool_call>\n{_call(each)}\n</tool_call>" for each in called]
         return "\n".join([text for text in (_joined(content),) if text] + calls)
     if message.role in ("tool", "function"):
         return f"<tool_response>\n{_joined(content)}\n</tool_response>"

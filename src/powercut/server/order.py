@@ -15,7 +15,7 @@ from powercut.run import encode_checked
 from powercut.samplers import SAMPLERS, Sampler
 from powercut.samplers.named import split_options
 from powercut.samplers.settings import LARGEST_SEED, check_number
-from powercut.server.bodies import SamplingBody
+from powercut.server.bodies import Body, SamplingBody
 from powercut.server.offer import Offer
 from powercut.server.refusals import Refusal, unusable
 from powercut.trace import IntArray
@@ -140,6 +140,21 @@ async def build_order(
     )
 
 
+def check_fields(
+    body: Body, others: Mapping[str, Any], known: Collection[str] = (), settings: Collection[str] = ()
+) -> None:
+    """Raise Refusal or SettingError for those of the fields that ``body`` does not declare which ask for something.
+
+    ``known`` are further ones that may be there; ``settings`` is what else may have been meant.
+    """
+    refuse(others, _UNSUPPORTED)
+    known = {*_UNSUPPORTED, *_NEUTRAL, *known}
+    for name in others:
+        if name not in known:
+            hint = did_you_mean(name, [*known, *type(body).model_fields, *settings])
+            raise Refusal(400, f"{name} is no field of this request{hint}: leave it out", param=name)
+
+
 def _read(
     offer: Offer, sampler_for: SamplerFor, body: SamplingBody, max_tokens: int | None
 ) -> tuple[dict[str, Any], dict[str, Any], int | None]:
@@ -148,21 +163,21 @@ def _read(
     if not offer.patterns and (named := sorted(settings.keys() & _PATTERNS)):
         what = f"{named[0]}: this server takes no regular expressions from requests (powercut serve --patterns does)"
         raise Refusal(400, what, param=named[0])
-    refuse(others, _UNSUPPORTED)
-    known = {*_UNSUPPORTED, *_NEUTRAL, *REFUSED, *DECIDED}
-    for name in others:
-        if name not in known:
-            hint = did_you_mean(name, [*known, *type(body).model_fields, *_SETTINGS])
-            raise Refusal(400, f"{name} is no field of this request{hint}: leave it out", param=name)
+    check_fields(body, others, {*REFUSED, *DECIDED}, _SETTINGS)
+    for name, value in (body.stream_options.more if body.stream_options else {}).items():
+        if value is not False and name != "include_obfuscation":  # which pads a stream, and asks nothing of its text
+            what = f"stream_options: {name} is not supported by powercut: leave it out"
+            raise Refusal(400, what, param="stream_options")
     asked = {name: value for name, value in others.items() if name in (*REFUSED, *DECIDED)}
-    asked |= {name: value for name in ("temperature", "top_p", "stop") if (value := getattr(body, name)) is not None}
+    named = (*DECIDED, "stop")
+    asked |= {name: value for name in named if (value := getattr(body, name, None)) is not None}
     lengths = {name: getattr(body, name) for name in ("max_tokens", "max_completion_tokens")}
+    lengths |= {"max_output_tokens": max_tokens, "max_new_tokens": settings.get("max_new_tokens")}
     lengths = {name: value for name, value in lengths.items() if value is not None}
-    if len({*lengths.values()}) > 1:
-        raise Refusal(400, "max_tokens and max_completion_tokens differ: give one of them", param="max_tokens")
-    if max_tokens is not None:
-        lengths = {"max_tokens": max_tokens}
-    asked |= lengths
+    if len({str(value) for value in lengths.values()}) > 1:
+        raise Refusal(400, f"{' and '.join(lengths)} differ: give one of them", param=next(iter(lengths)))
+    if lengths:
+        asked["max_tokens"] = next(iter(lengths.values()))
     if body.proposal_temperature is not None:
         settings["temperature"] = body.proposal_temperature
     of_best_of_n = sampler_for.name == "best-of-n"  # whose own settings these two are
