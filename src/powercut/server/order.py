@@ -169,8 +169,8 @@ def _read(
             what = f"stream_options: {name} is not supported by powercut: leave it out"
             raise Refusal(400, what, param="stream_options")
     asked = {name: value for name, value in others.items() if name in (*REFUSED, *DECIDED)}
-    named = (*DECIDED, "stop")
-    asked |= {name: value for name in named if (value := getattr(body, name, None)) is not None}
+    declared = (*DECIDED, "stop")
+    asked |= {name: value for name in declared if (value := getattr(body, name, None)) is not None}
     lengths = {name: getattr(body, name) for name in ("max_tokens", "max_completion_tokens")}
     lengths |= {"max_output_tokens": max_tokens, "max_new_tokens": settings.get("max_new_tokens")}
     lengths = {name: value for name, value in lengths.items() if value is not None}
