@@ -47,7 +47,7 @@ def _task(summary: Summary, task: str, entries: Sequence[Entry], looks: plots.Lo
     if tests := [test for test in summary.tests if test.entry.facts.task == task]:
         caption = (
             "Differences in accuracy with 95% intervals, and p-values of the McNemar test clustered by problem; Holm's "
-            f"correction is for the {len(tests)} tests of this table. Bold: below 0.05 after it."
+            f"correction is for all tests of this table, {len(tests)}. Bold: below 0.05 after it."
         )
         yield Part(caption, tables.test_table(tests))
     if matches := [match for match in summary.matches if match.entry.facts.task == task]:
