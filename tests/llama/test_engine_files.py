@@ -8,6 +8,7 @@ import pytest
 
 import powercut as pc
 from powercut.engines.llama import gguf_model
+from tests.llama import kinds
 from tests.llama.tiny_gguf import write_gguf
 from tests.tiny import tiny_model
 
@@ -85,6 +86,15 @@ def test_options_of_llama_cpp_are_passed_on(file):
     plain, other = (pc.load(str(file), slots=1, context_length=32, **o) for o in ({}, {"rope_freq_base": 100.0}))
     [a], [b] = (pc.sample(e, pc.Standard(max_new_tokens=8, top_k=6), [[1, 2, 4]], seed=1) for e in (plain, other))
     assert a.logp != b.logp
+
+
+def test_recurrent_layers_have_one_state_for_each_slot(tmp_path):
+    mamba = kinds.model("recurrent", 6)
+    engine = kinds.load(tmp_path, "recurrent", mamba, slots=64, context_length=32)
+    config = mamba.config
+    numbers = config.intermediate_size * (config.state_size + config.conv_kernel - 1)
+    states = 4 * numbers * config.num_hidden_layers * 64
+    assert engine.cache_bytes - engine._cache.nbytes == pytest.approx(states, rel=0.05)  # said in hundredths of a MiB
 
 
 def test_a_closed_engine_says_so(file):
