@@ -97,6 +97,15 @@ def test_recurrent_layers_have_one_state_for_each_slot(tmp_path):
     assert engine.cache_bytes - engine._cache.nbytes == pytest.approx(states, rel=0.05)  # said in hundredths of a MiB
 
 
+def test_rotary_embeddings_for_other_lengths_are_said(tmp_path):
+    path = write_gguf(
+        tmp_path / "longrope.gguf", tiny_model("llama", vocab_size=6), rope__scaling__original_context_length=256
+    )
+    pc.load(str(path), slots=2, context_length=128)
+    with pytest.warns(UserWarning, match="for contexts of more than 256 tokens"):
+        pc.load(str(path), slots=3, context_length=128)
+
+
 def test_a_closed_engine_says_so(file):
     engine = pc.load(str(file), slots=1, context_length=32)
     asyncio.run(engine.aclose())

@@ -63,6 +63,8 @@ class Context:
             )
         self.said = said
         self.memory: Any = functions.llama_get_memory(self.pointer)
+        self.cells = int(functions.llama_n_ctx(self.pointer))
+        """For how many tokens in all there are cells: ``cells``, rounded up."""
         self._window = model.window
         self._vocab_size = model.vocab_size
         self._tokens, self._positions, self._sequences = np.zeros((3, tokens), dtype=np.int32)

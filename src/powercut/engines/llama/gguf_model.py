@@ -54,6 +54,11 @@ class GgufModel:
             functions.llama_model_is_recurrent(self.pointer) or functions.llama_model_is_hybrid(self.pointer)
         )
         """Whether there are layers that keep one state of all tokens before."""
+        scaling = f"{self.said('general.architecture')}.rope.scaling"
+        switch = self.said(f"{scaling}.original_context_length")
+        of_two_kinds = switch is not None and self.said(f"{scaling}.type") in (None, "longrope")
+        self.rope_switch = int(switch or 0) if of_two_kinds else 0
+        """The length in tokens beyond which rotary embeddings of the longrope kind are others; 0 if they never are."""
 
     def close(self) -> None:
         """Give back the memory; a second call does nothing."""

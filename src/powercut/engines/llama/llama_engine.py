@@ -8,6 +8,7 @@ model's logits (``engines/laws.py``).
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 from powercut.engines.batching.apart import run_apart
@@ -78,6 +79,12 @@ class LlamaEngine(BatchedEngine):
         except BaseException:
             self._context.close()
             raise
+        if context_length <= model.rope_switch < self._context.cells:
+            warnings.warn(
+                f"llama.cpp takes this model's rotary embeddings for contexts of more than {model.rope_switch} tokens, "
+                f"as it goes by slots * context_length: for those of shorter ones keep that within {model.rope_switch}",
+                stacklevel=3,
+            )
         sizes = buffer_bytes(self._context.said)
         self.weight_bytes: int = model.weight_bytes
         """Memory that the model takes, in bytes."""
