@@ -1,5 +1,8 @@
 """Keys, origins, and the size of what is sent."""
 
+import gzip
+import socket
+
 import pytest
 
 from tests.server.serving import serving, web
@@ -19,8 +22,9 @@ def test_key_checked_on_every_route_but_health():
                     if path != "/health":
                         assert answer.json()["error"]["code"] == "invalid_api_key"
         for key in ("first", "sécond"):
-            headers = {"Authorization": f"Bearer {key}".encode()}
-            assert web.get(f"{served.url}/models", headers=headers).status_code == 200
+            for scheme in ("Bearer", "bearer"):
+                headers = {"Authorization": f"{scheme} {key}".encode()}
+                assert web.get(f"{served.url}/models", headers=headers).status_code == 200
 
 
 def test_cors_is_off_by_default(served):
@@ -55,6 +59,27 @@ def test_body_size_is_bounded():
             answer = web.post(f"{served.url}/chat/completions", content=content)
             assert answer.status_code == 413
             assert answer.json()["error"]["code"] == "request_too_large"
+
+
+def test_what_a_body_lacks_is_said(served):
+    url, json = f"{served.url}/chat/completions", {"Content-Type": "application/json"}
+    for content, headers, status, said in (
+        (b'{"messages": [],}', json, 400, "the body is no JSON: Expecting property name enclosed in double quotes"),
+        (b'{"messages": []}', {}, 400, "sent with Content-Type: application/json"),
+        (gzip.compress(b"{}"), {**json, "Content-Encoding": "gzip"}, 415, "Content-Encoding is gzip"),
+    ):
+        answer = web.post(url, content=content, headers=headers)
+        assert answer.status_code == status
+        assert said in answer.json()["error"]["message"]
+
+
+def test_head_and_addresses_before_the_path(served):
+    found = web.request("HEAD", f"{served.root}/health")
+    assert (found.status_code, found.content) == (200, b"")
+    assert web.request("HEAD", f"{served.url}/chat/completions").status_code == 405
+    with socket.create_connection(("127.0.0.1", int(served.root.rsplit(":", 1)[1]))) as connection:
+        connection.sendall(b"GET http://proxied.example:80/v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(12) == b"HTTP/1.1 200"
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_it_serves_by_the_settings_of_the_command_line(start):
 
 
 def test_keys_from_a_file_and_from_the_environment(start, tmp_path):
-    (tmp_path / "keys").write_text("one\n\ntwo\n")
+    (tmp_path / "keys").write_text("\ufeffone\n\ntwo\n", encoding="utf-8")  # as some editors write it
     for words, environment, keys in (
         (("--api-key-file", str(tmp_path / "keys")), {}, ("one", "two")),
         ((), {"POWERCUT_SERVER_KEY": "three"}, ("three",)),
@@ -111,6 +111,23 @@ def test_what_does_not_end_in_time_is_told_so(start):
     assert process.wait(60) == 0
 
 
+def test_an_empty_key_lets_nobody_in_by_mistake():
+    environment = {**os.environ, "POWERCUT_SERVER_KEY": ""}
+    done = subprocess.run(WORDS, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment)
+    assert done.returncode == 2
+    assert done.stderr == "error: POWERCUT_SERVER_KEY is empty: give a key, or unset it, and all may ask\n"
+
+
+def test_a_body_that_does_not_come_does_not_keep_the_server(start):
+    process, root, _ = start("--drain-s", "0")
+    with socket.create_connection(("127.0.0.1", int(root.rsplit(":", 1)[1]))) as connection:
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        eventually(lambda: web.get(f"{root}/health").status_code == 200)
+        process.send_signal(signal.SIGTERM)
+        assert connection.recv(12) == b"HTTP/1.1 503"
+    assert process.wait(60) == 0
+
+
 def test_killed_clients_free_their_chains(start):
     _, root, _ = start()
     code = f"""
@@ -139,6 +156,8 @@ with httpx.stream('POST', '{root}/v1/completions', json=dict(prompt='hab', strea
         (["--api-key-file", os.devnull], "has no keys"),
         (["--host", "256.0.0.1"], "cannot be listened on"),
         (["--drain-s", "-1"], "--drain-s must be"),
+        (["--api-key-file", sys.executable], "is no text in UTF-8"),
+        (["--cors-origin", "https://page.example/"], "with nothing behind the host"),
     ],
 )
 def test_what_cannot_be_is_one_line(words, error):

@@ -51,6 +51,17 @@ def test_logprobs_have_the_bytes_of_parts_of_characters(euros):
     assert [part["top_logprobs"][0]["bytes"] for part in parts] == [part["bytes"] for part in parts]
 
 
+def test_completions_logprobs_of_parts_of_characters(euros):
+    """Where each begins in the text, and no two in one place of ``top_logprobs``."""
+    body = {"prompt": "x", "logprobs": 1, "sampler": "standard"}
+    choice = web.post(f"{euros.url}/completions", json=body).json()["choices"][0]
+    assert choice["text"] == "€€"
+    assert choice["logprobs"]["text_offset"] == [0, 0, 0, 1, 1, 1, 2]
+    tokens = [r"bytes:\xe2", r"bytes:\x82", r"bytes:\xac"] * 2 + [EOS]
+    assert choice["logprobs"]["tokens"] == tokens
+    assert choice["logprobs"]["top_logprobs"] == [{token: 0.0} for token in tokens]
+
+
 @pytest.mark.parametrize("sampler", ["standard", "entropy-cut"])
 def test_no_half_character_is_streamed(euros, sampler):
     body = {"messages": [{"role": "user", "content": "x"}], "stream": True, "sampler": sampler}

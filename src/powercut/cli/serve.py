@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,6 +91,9 @@ def serve(
     check_number("--max-body-mb", max_body_mb, 1, 1024, whole=True)
     check_number("--drain-s", drain_s, 0, 86400)
     check_number("--keep-views", keep_views, 0, 100_000, whole=True)
+    for origin in cors_origin or ():
+        if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]+", origin):
+            raise SettingError(f"--cors-origin {origin} is no origin: give https://HOST, with nothing behind the host")
     engine_options, settings = split_flags(flags)
     if "stop" in settings:
         settings["stop"] = unescaped(settings["stop"])
@@ -126,8 +130,15 @@ def serve(
 def _keys(file: Path | None) -> list[str]:
     """The keys of a file, or the one in the environment."""
     if file is None:
-        return [key] if (key := os.environ.get(KEY_VARIABLE, "").strip()) else []
-    keys = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+        key = os.environ.get(KEY_VARIABLE)
+        if key is not None and not key.strip():  # a variable that was to be filled in: let nobody in by mistake
+            raise SettingError(f"{KEY_VARIABLE} is empty: give a key, or unset it, and all may ask")
+        return [] if key is None else [key.strip()]
+    try:
+        lines = file.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise SettingError(f"--api-key-file {file} is no text in UTF-8: give one of keys, one a line") from None
+    keys = [line.strip() for line in lines if line.strip()]
     if not keys:
         raise SettingError(f"--api-key-file {file} has no keys: one a line")
     return keys

@@ -205,9 +205,13 @@ def _add_errors(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = [str(part) for part in first["loc"] if part != "body"]
-        where = None if first["type"] == "json_invalid" or not place else place[0]
-        what = ".".join(place) or "the body"
-        return refused(Refusal(400, f"{what}: {first['msg']}", param=where))
+        if first["type"] == "json_invalid":
+            what = f"the body is no JSON: {first['ctx']['error']} (character {int(place[0]) + 1})"
+            return refused(Refusal(400, what))
+        if not place:
+            what = "the body must be a JSON object, sent with Content-Type: application/json"
+            return refused(Refusal(400, what))
+        return refused(Refusal(400, f"{'.'.join(place)}: {first['msg']}", param=place[0]))
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -22,7 +23,8 @@ class Guard:
     """Lets a request through to ``app`` if it has one of ``keys`` (none: all may) and at most ``most_bytes``.
 
     ``opens`` says of a request whether it needs no key: what it asks for is in the address that it was given.
-    Doubled and trailing slashes of its path are as if they were not there.
+    Doubled and trailing slashes of its path are as if they were not there, and so is an address before it. HEAD is
+    answered as GET is, without the body.
     """
 
     def __init__(
@@ -42,8 +44,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path = re.sub("/+", "/", scope["path"]).rstrip("/") or "/"
-        scope = {**scope, "path": path}
+        path = re.sub("/+", "/", re.sub("^https?://[^/]*", "", scope["path"])).rstrip("/") or "/"
+        scope = {**scope, "path": path, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
         start, status = time.perf_counter(), 499
 
         async def noting(message: Message) -> None:
@@ -59,6 +61,9 @@ class Guard:
             await self._app(scope, _replayed(body, receive), noting)
         except Refusal as why:
             await refused(why)(scope, receive, noting)
+        except asyncio.CancelledError:  # by the server, at its end, of what would keep it from that
+            if status == 499:
+                await refused(Refusal(503, "the server is about to end", kind="server_error"))(scope, receive, noting)
         finally:
             self._metrics.answered(path if path in self._paths else "other", status, time.perf_counter() - start)
 
@@ -66,7 +71,7 @@ class Guard:
         """Raise Refusal without a right key; how long that takes tells nothing of the keys."""
         if not self._keys:
             return
-        given = _digest(_header(scope, b"authorization").removeprefix(b"Bearer ").strip())
+        given = _digest(re.sub(b"^(?i:bearer) ", b"", _header(scope, b"authorization")).strip())
         right = [hmac.compare_digest(given, key) for key in self._keys]
         if not any(right):
             what = "no right key: send it as Authorization: Bearer KEY"
@@ -75,6 +80,8 @@ class Guard:
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body. Raises Refusal if it is too long, before it is here."""
         too_long = Refusal(413, f"the body is longer than {self._most_bytes} bytes", code="request_too_large")
+        if packed := _header(scope, b"content-encoding").decode("latin-1").strip().removeprefix("identity"):
+            raise Refusal(415, f"Content-Encoding is {packed}: send the body as it is", code="unsupported_encoding")
         length = _header(scope, b"content-length")
         if length.isdigit() and int(length[:20]) > self._most_bytes:
             raise too_long

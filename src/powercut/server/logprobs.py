@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from typing import Any
 
 import numpy as np
 
 from powercut.server.choice import Choice
 from powercut.server.refusals import Refusal
-from powercut.text import Text, TokenizerText
+from powercut.text import Text, TokenizerText, special_tokens
 from powercut.trace import Completion, Rows
 
 Json = dict[str, Any]
@@ -33,20 +34,39 @@ async def completion_logprobs(text: Text, completion: Completion, choice: Choice
     """The same in parallel lists; ``text_offset`` is where each token's text begins in the choice's."""
     laws = _laws(completion, choice) if top else None
     words = _Words(text)
-    tokens = [(await words.entry(token, 0.0))["token"] for token in completion.tokens.tolist()]
-    likely = None
+    entries = [await words.entry(token, 0.0) for token in completion.tokens.tolist()]
+    likely: list[Json] | None = None
     if laws is not None:
-        likely = [
-            {each["token"]: each["logprob"] for each in [await words.entry(*one) for one in _likeliest(laws, t, top)]}
-            for t in range(len(tokens))
-        ]
-    lengths = [0, *(len(token) for token in tokens)][: len(tokens)]
+        likely = [{} for _ in entries]
+        for t, found in enumerate(likely):
+            for one in _likeliest(laws, t, top):
+                each = await words.entry(*one)
+                found.setdefault(_label(each), each["logprob"])
     return {
-        "tokens": tokens,
+        "tokens": [_label(each) for each in entries],
         "token_logprobs": completion.trace.logp.tolist(),
         "top_logprobs": likely,
-        "text_offset": np.cumsum(lengths, dtype=int).tolist(),
+        "text_offset": _offsets(text, completion, entries, choice.text),
     }
+
+
+def _label(entry: Json) -> str:
+    r"""A token's text; of a part of a character its bytes, as OpenAI has them: ``bytes:\xe2\x82``."""
+    if "\ufffd" not in entry["token"] or entry["bytes"] is None:
+        return str(entry["token"])
+    return "bytes:" + "".join(f"\\x{byte:02x}" for byte in entry["bytes"])
+
+
+def _offsets(text: Text, completion: Completion, entries: list[Json], shown: str) -> list[int]:
+    """Where each token's text begins in what is shown; for the rest of a character, where that character does."""
+    special, reader = {*special_tokens(text).values()}, getincrementaldecoder("utf-8")("replace")
+    offsets, at = [], 0
+    for token, entry in zip(completion.tokens.tolist(), entries, strict=True):
+        offsets.append(at)
+        if token not in special:  # which is not shown
+            at += len(entry["token"] if entry["bytes"] is None else reader.decode(bytes(entry["bytes"])))
+    dropped = bool(entries) and entries[0]["token"].startswith(" ") and not shown.startswith(" ")  # by some tokenizers
+    return [max(0, each - dropped) for each in offsets]
 
 
 class _Words:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from starlette.applications import Starlette
 from powercut.errors import SettingError
 
 _BACKLOG = 2048
+
+_TELLING = 5
+"""Seconds for clients, once the time to drain is over, to be told so. Who reads or sends nothing is broken off."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -47,6 +51,7 @@ async def serve(app: Starlette, listener: socket.socket, drain_s: float) -> None
         lifespan="off",
         backlog=_BACKLOG,
         timeout_keep_alive=75,
+        timeout_graceful_shutdown=math.ceil(drain_s) + _TELLING,
     )
     await _Draining(config, app, drain_s).serve(sockets=[listener])
 
