@@ -27,6 +27,11 @@ def test_a_line_each_when_piped(capsys):
     )
 
 
+def test_a_folder_that_is_none(capsys, tmp_path):
+    assert main(["models", str(tmp_path / "no")]) == 2
+    assert capsys.readouterr().err == f"error: FOLDER: there is no folder {tmp_path / 'no'}\n"
+
+
 def test_json(capsys):
     assert main(["models", "--json"]) == 0
     first, second = map(json.loads, capsys.readouterr().out.splitlines())

@@ -27,6 +27,21 @@ def test_the_engine_for_a_name(model, chosen):
     assert engines.select(model) == chosen
 
 
+def test_files_and_folders_that_are_here_are_known_by_what_is_in_them(tmp_path):
+    """A blob of a cache has no ending, and a folder of GGUF files no config.json."""
+    (tmp_path / "sha256-12").write_bytes(b"GGUF\3\0\0\0")
+    (tmp_path / "notes").write_bytes(b"GGU")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.gguf").touch()
+    chosen = {name: engines.select(str(tmp_path / name))[0] for name in ("sha256-12", "notes", "files", "")}
+    assert chosen == {"sha256-12": "llama", "notes": "transformers", "files": "llama", "": "transformers"}
+    (tmp_path / "files" / "config.json").touch()
+    assert engines.select(str(tmp_path / "files"))[0] == "transformers"
+    assert engines.select("~nobody-of-this-name/a")[0] == "transformers"
+    with pytest.raises(pc.EngineError, match="there is no file ~nobody-of-this-name"):
+        pc.load("~nobody-of-this-name/a.gguf")
+
+
 def test_an_engine_that_is_named_is_taken(monkeypatch):
     asked = []
     monkeypatch.setitem(engines.ENGINES, "transformers", lambda: lambda model, **options: asked.append(model))

@@ -25,6 +25,11 @@ def test_a_model_in_parts_is_named_by_its_first(tmp_path):
         parts_of(first)
 
 
+@pytest.mark.parametrize("name", ["a-00001-of-00000.gguf", "a-00000-of-00000.gguf", "a-00003-of-00002.gguf"])
+def test_numbers_of_no_part_are_part_of_a_name(tmp_path, name):
+    assert parts_of(tmp_path / name) == [tmp_path / name]
+
+
 def test_a_file_is_found_and_its_neighbours_are_named(tmp_path):
     file = tmp_path / "model.gguf"
     file.touch()

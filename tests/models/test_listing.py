@@ -57,11 +57,14 @@ def test_gguf_files_of_the_caches_and_of_a_folder(
     for path in (hub / "models--some--one" / "snapshots" / "1" / "hub.gguf", *(folder / name for name in names)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(20_000_000 if "big" in path.name else 0))
+    (folder / "B.GGUF").touch()
+    (folder / "folder.gguf").mkdir()
+    (folder / "gone.gguf").symlink_to(folder / "nowhere")
     rows = [row for row in list_models(folder) if row.kind == "gguf"]
-    assert [Path(row.name).name for row in rows] == ["hub.gguf", "a.gguf", "big-00001-of-00002.gguf"]
+    assert [Path(row.name).name for row in rows] == ["hub.gguf", "B.GGUF", "a.gguf", "big-00001-of-00002.gguf"]
     assert {row.available for row in rows} == {llama}
-    assert rows[2].detail == "0.04 GB"
-    assert rows[1].how == (f"--model '{folder / 'a.gguf'}'" if llama else INSTALL_LLAMA)
+    assert rows[3].detail == "0.04 GB"
+    assert rows[2].how == (f"--model '{folder / 'a.gguf'}'" if llama else INSTALL_LLAMA)
 
 
 def test_the_bundled_model_needs_one_of_two_libraries(small_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from powercut.cli.output import to_stdout
+from powercut.errors import SettingError
 from powercut.strict_json import json_line
 
 _COLUMNS = ("name", "kind", "available", "detail", "how")
@@ -34,6 +35,8 @@ def models(
     """
     from powercut.models.listing import list_models
 
+    if folder is not None and not folder.is_dir():
+        raise SettingError(f"FOLDER: there is no folder {folder}")
     found = [asdict(info) for info in list_models(folder)]
     if as_json:
         for info in found:

@@ -11,7 +11,7 @@ from typing import Any
 from powercut.engines.protocol import Engine
 from powercut.errors import EngineError, SettingError
 from powercut.models.converting import DEFAULT_MODEL
-from powercut.models.gguf_files import is_gguf
+from powercut.models.gguf_files import is_for_llama
 from powercut.models.libraries import have_libraries, have_llama, libraries
 
 Loader = Callable[..., Engine]
@@ -59,8 +59,8 @@ ENGINES: dict[str, Callable[[], Loader]] = {
 def select(model: str | None) -> tuple[str, str | None]:
     """The engine that ``model`` asks for, and the rest of it.
 
-    That is the one whose prefix it has; else llama for a GGUF file, and for the bundled model where llama.cpp is
-    installed and transformers is not; else transformers.
+    That is the one whose prefix it has; else llama for a GGUF file, for a folder of such files (it says which there
+    are), and for the bundled model where llama.cpp is installed and transformers is not; else transformers.
     """
     prefix, colon, rest = (model or "").partition(":")
     if rest.startswith("//") and (scheme := prefix.strip().lower()) in ("http", "https"):
@@ -68,7 +68,7 @@ def select(model: str | None) -> tuple[str, str | None]:
     if colon and prefix in ENGINES:
         return prefix, rest or None
     alone = model in (None, "", DEFAULT_MODEL) and have_llama() and not have_libraries()
-    return "llama" if alone or is_gguf(model or "") else "transformers", model
+    return "llama" if alone or is_for_llama(model or "") else "transformers", model
 
 
 def load(name: str | None = None, /, **options: Any) -> Engine:

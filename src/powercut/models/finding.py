@@ -10,7 +10,7 @@ from typing import NamedTuple
 from powercut.errors import EngineError, did_you_mean, one_line
 from powercut.models.adapters import ADAPTER_FILE, read_adapter
 from powercut.models.converting import DEFAULT_MODEL, HUB_ID, gguf_file, gguf_folder
-from powercut.models.gguf_files import is_gguf
+from powercut.models.gguf_files import is_gguf_file, local_path
 from powercut.models.libraries import libraries
 
 _HUB_TIMEOUT = 5.0  # seconds; the hub's own file requests would retry for 20 s and more, each
@@ -36,7 +36,7 @@ def find_model(name: str | None, *, adapters: bool = False) -> FoundModel:
     if name == DEFAULT_MODEL:
         return FoundModel(name, "", True)
     try:
-        found = FoundModel(name, *_find(name, Path(name).expanduser()))
+        found = FoundModel(name, *_find(name, local_path(name)))
     except EngineError as error:
         if name != HUB_ID or gguf_file() is None:
             raise
@@ -61,7 +61,7 @@ def _find(name: str, path: Path) -> tuple[str, bool]:
         if not any((path / file).is_file() for file in ("config.json", ADAPTER_FILE)):
             raise EngineError(f"model: the folder {path} has no config.json; give one that save_pretrained wrote")
         return str(path), True
-    if path.is_file() and is_gguf(name):
+    if is_gguf_file(path):
         return str(gguf_folder(path)), True
     if path.is_file():
         raise EngineError(f"model: {path} is a file; give the folder that holds config.json and the weights")

@@ -1,4 +1,4 @@
-"""GGUF files: which names mean one, where it is, and of which parts it is made. Nothing here reads them."""
+"""GGUF files: which names mean one, where it is, and of which parts it is made. Only first bytes are read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from powercut.errors import EngineError, did_you_mean, one_line
 
 SUFFIX = ".gguf"
+_MAGIC = b"GGUF"
 
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 
@@ -18,6 +19,29 @@ _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 def is_gguf(name: str) -> bool:
     """Whether a model's name is that of a GGUF file, here or on a hub."""
     return name.lower().endswith(SUFFIX)
+
+
+def local_path(name: str) -> Path:
+    """A model's name as a path, ``~`` as the home folder; that of a user who is not known here stays as it is."""
+    with suppress(RuntimeError):
+        return Path(name).expanduser()
+    return Path(name)
+
+
+def is_gguf_file(path: Path) -> bool:
+    """Whether a file is here and is a GGUF file, by its name or by how it begins."""
+    if not path.is_file() or is_gguf(path.name):
+        return path.is_file()
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+    return False
+
+
+def is_for_llama(name: str) -> bool:
+    """Whether a model is a GGUF file, here or on a hub, or a folder that holds such files and no other model."""
+    path = local_path(name)
+    folder = path.is_dir() and not (path / "config.json").exists() and any(path.glob(f"*{SUFFIX}"))
+    return folder or is_gguf(name) or is_gguf_file(path)
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -47,7 +71,7 @@ def gguf_files_in(folders: Iterable[Path]) -> list[Path]:
     """The GGUF files in folders and those below, of a model in parts the first; what cannot be read is passed over."""
     found = {}
     for folder in folders:
-        for path in sorted(folder.rglob(f"*{SUFFIX}")):
+        for path in sorted(path for path in folder.rglob("*") if is_gguf(path.name) and path.is_file()):
             with suppress(EngineError, OSError):
                 found[path.resolve()] = parts_of(path)[0]
     return list(found.values())
@@ -58,7 +82,7 @@ def find_gguf(name: str) -> Path:
 
     Raises EngineError if there is none.
     """
-    path = Path(name).expanduser()
+    path = local_path(name)
     if path.is_file():
         return path
     if path.is_dir():
@@ -93,9 +117,8 @@ def _fetch(name: str, path: Path, repo: str, file: str) -> Path:
 def _parts(name: str) -> list[str]:
     """The names of all parts of a model of which ``name`` is one, or is all."""
     match = _PART.search(name)
-    if match is None:
+    if match is None or not 1 <= int(match[1]) <= (count := int(match[2])):
         return [name]
-    count = int(match[2])
     return [f"{name[: match.start()]}-{i:05d}-of-{count:05d}{name[-len(SUFFIX) :]}" for i in range(1, count + 1)]
 
 

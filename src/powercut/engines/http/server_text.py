@@ -249,8 +249,9 @@ def _local(name: str) -> tuple[TokenizerText, list[str]]:
     """The tokenizer, and the words of ASCII letters in its vocabulary that begin with a space."""
     from powercut.models.converting import bundled_folder  # transformers is heavy, and an extra
     from powercut.models.finding import find_model
+    from powercut.models.gguf_files import local_path
 
-    folder = Path(name).expanduser()
+    folder = local_path(name)
     source, local = (str(folder), True) if folder.is_dir() else find_model(name)[1:]
     try:
         with quiet():
