@@ -96,6 +96,8 @@ class TokenizerText:
                     **(template_args or {}),
                 )
             )
+        except PowercutError:
+            raise
         except Exception as error:  # a template is the model author's code: it can raise anything
             raise SettingError(f"the model's chat template refuses these messages: {one_line(error)}") from error
         if unknown:
@@ -188,7 +190,7 @@ class TokenizerText:
         """The variables of the chat template that are a user's to set."""
         jinja2 = importlib.import_module("jinja2")  # heavy, and there wherever a template can be used
         meta = importlib.import_module("jinja2.meta")
-        template = re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", self._tokenizer.get_chat_template())  # not of Jinja
+        template = plain_jinja(self._tokenizer.get_chat_template())
         parsed = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
         return frozenset(meta.find_undeclared_variables(parsed)) - SET_HERE
 
@@ -263,6 +265,11 @@ def begun_once(plain: Sequence[int], whole: Sequence[int]) -> list[int]:
         if whole[start : start + len(plain)] == plain:
             return plain if plain[:start] == whole[:start] else whole[: start + len(plain)]
     return whole
+
+
+def plain_jinja(template: str) -> str:
+    """A chat template without the generation blocks of transformers, which Jinja does not know: ``with`` is as good."""
+    return re.sub(r"({%[-+]?\s*)(end)?generation(\s*[-+]?%})", r"\1\2with\3", template)
 
 
 def around_turns(rendered: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from powercut import engines
 from powercut.engines.llama import library
 from powercut.engines.llama.chat_template import render
 from powercut.engines.llama.llama_slots import largest
+from tests.tiny import tiny_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,46 @@ def test_templates_have_what_they_count_on():
     assert render("{% generation %}x{% endgeneration %}{{ strftime_now('%Y')|length }}", MESSAGES) == "x4"
     with pytest.raises(ValueError, match="no system role"):
         render("{{ raise_exception('no system role') }}", MESSAGES)
+
+
+CONVERSATION = [*MESSAGES, {"role": "assistant", "content": " ok\n"}]
+EACH = "{% for m in messages %}<|{{ m.role }}|>BODY<|end|>{% endfor %}{% if add_generation_prompt %}<|go|>{% endif %}"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if tools is not none %}{{ tools | tojson }}{% endif %}{{ documents is none }}",
+        "{{ messages | tojson(indent=2) }}",
+        "{{ messages | tojson(ensure_ascii=True, separators=(',', ':'), sort_keys=True) }}",
+        "{{ eos_token }}{{ pad_token }}{{ unk_token }}",
+        "{% for m in messages %}\n  {%- generation -%}\n {{ m.content }}\n {%- endgeneration %}\n{% endfor %}",
+        "{% for m in messages %}\n  {% generation %}\n{{ m.content }}\n  {% endgeneration %}\n{% endfor %}\nend",
+        "{% generation %}{% set x = 1 %}{% endgeneration %}{{ x }}",
+        EACH.replace("BODY", "{{ m.content | trim }}"),
+    ],
+)
+def test_templates_say_what_they_say_in_transformers(template):
+    tokenizer = tiny_tokenizer(chat_template=False)
+    for more in ({}, {"tools": [{"name": "f"}]}):
+        theirs = tokenizer.apply_chat_template(
+            CONVERSATION, chat_template=template, tokenize=False, add_generation_prompt=True, **more
+        )
+        special = {"add_generation_prompt": True, "eos_token": "<|end|>", "pad_token": "<|end|>"}
+        assert render(template, CONVERSATION, **special, **more) == theirs
+
+
+@pytest.mark.parametrize("body", ["{{ m.content }}", "{{ m.content | trim }}", "{{ m.content | trim }} "])
+@pytest.mark.parametrize("begun", ["The sum is", "end", "d", ">", "|", "Here: ", " so", "x\n"])
+def test_a_begun_turn_ends_where_its_text_does(body, begun):
+    """Not at a later place where the template says the same: its end of the turn, say."""
+    template, messages = EACH.replace("BODY", body), [*MESSAGES, {"role": "assistant", "content": begun}]
+    theirs = tiny_tokenizer(chat_template=False).apply_chat_template(
+        messages, chat_template=template, tokenize=False, continue_final_message=True
+    )
+    assert render(template, messages, go_on=True) == theirs
+    with pytest.raises(ValueError, match="leaves out"):
+        render(EACH.replace("BODY", ""), messages, go_on=True)
 
 
 @pytest.mark.parametrize(

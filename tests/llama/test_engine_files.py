@@ -68,7 +68,11 @@ def test_a_cache_larger_than_memory(file):
     [
         ({"slots": 0}, "slots must be at least 1"),
         ({"context_length": 1000}, "context_length must be from 2 to 256"),
-        ({"threads": 0}, "threads must be at least 1"),
+        ({"threads": 0}, "threads must be from 1 to 512"),
+        ({"threads": 2**32 + 1}, "threads must be from 1 to 512"),
+        ({"gpu_layers": 99}, "gpu_layers: llama.cpp finds no GPU here"),
+        ({"gpu_layers": -1}, "gpu_layers must be a whole number of at least 0"),
+        ({"gpu_layers": 2**32}, "gpu_layers must be a whole number of at least 0"),
         ({"device": "cuda"}, "the llama engine has no option device"),
         ({"flash_atn_type": 1}, "did you mean flash_attn_type"),
         ({"n_ctx": 100}, "n_ctx: give context_length and slots"),
@@ -76,6 +80,10 @@ def test_a_cache_larger_than_memory(file):
         ({"swa_full": 1}, "swa_full must be true or false"),
         ({"n_ubatch": -4}, "n_ubatch must be a whole number above 0"),
         ({"rope_freq_base": "big"}, "rope_freq_base must be a number"),
+        ({"rope_freq_scale": float("nan")}, "rope_freq_scale must be a number"),
+        ({"rope_freq_scale": 10**400}, "rope_freq_scale must be a number"),
+        ({"flash_attn_type": 7}, "flash_attn_type must be one of -1, 0, 1"),
+        ({"rope_scaling_type": 99}, "rope_scaling_type must be one of -1, 0, 1, 2, 3"),
     ],
 )
 def test_options_that_cannot_be_used(file, options, words):

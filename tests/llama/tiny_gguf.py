@@ -35,13 +35,14 @@ _SETTINGS = {
 def write_gguf(path: Path, model: Any, **facts: Any) -> Path:
     """A Llama, Qwen2, Olmo3, Mamba or Jamba in float32, whose vocabulary is the first of TOKENS.
 
-    ``facts`` are further metadata; ``architecture`` is what the file calls the model's kind, if not as transformers do.
+    ``facts`` are further metadata, of the model or ``tokenizer__...``; ``architecture`` is what the file calls the
+    model's kind, if not as transformers do.
     """
     config = model.config
     kind = facts.pop("architecture", config.model_type)
     writer = gguf.GGUFWriter(path, kind)
     for name, value in (_facts(config) | {name.replace("__", "."): value for name, value in facts.items()}).items():
-        _add(writer, f"{kind}.{name}", value)
+        _add(writer, name if name.startswith("tokenizer.") else f"{kind}.{name}", value)
     _add_vocabulary(writer, config.vocab_size)
     architecture = next(each for each, name in gguf.MODEL_ARCH_NAMES.items() if name == kind)
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)

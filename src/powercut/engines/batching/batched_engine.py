@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from powercut.text import Text, TokenizerText, special_tokens
 from powercut.trace import Trace
 
 CLOSED = "this engine is closed: load the model again"
+FORKED = "this engine was loaded in the process of which this one is a fork, without its threads: load the model here"
 
 
 class BatchedEngine:
@@ -52,6 +54,7 @@ class BatchedEngine:
         self._pace = Pace()
         self._batch: Batch | None = None  # of the event loop that asked last
         self._closed = False
+        self._process = os.getpid()
         self._lock = threading.Lock()  # of the two above: callers may be in several threads
 
     @property
@@ -88,6 +91,8 @@ class BatchedEngine:
 
     def _join(self, sequence: Sequence) -> Member | None:
         """Take a request into the batch of this event loop; None as long as another loop's may go on in a moment."""
+        if os.getpid() != self._process:
+            raise EngineError(FORKED)
         with self._lock:
             if self._closed or self._cache is None:
                 raise EngineError(CLOSED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from powercut.engines.llama.gguf_model import GgufModel
 from powercut.engines.llama.library import complaint, listening, llama
-from powercut.errors import EngineError, SettingError, did_you_mean
+from powercut.errors import EngineError, SettingError, did_you_mean, quoted
 from powercut.trace import FloatArray, IntArray
 
 NO_ROOM = 1
@@ -24,8 +25,14 @@ _OURS = {
 }
 """Parameters of llama.cpp that have a name of their own here."""
 
+_LARGEST = 3e38
+"""About the largest number that 32 bits hold."""
+
 _KINDS = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0", "q5_1": "Q5_1", "q5_0": "Q5_0", "q4_0": "Q4_0"}
 """Number formats of cached keys and values, by the names that llama.cpp's own tools give them."""
+
+_CHOICES = {"flash_attn_type": (-1, 0, 1), "rope_scaling_type": (-1, 0, 1, 2, 3)}
+"""Numbers that stand for something, by their parameters: llama.cpp ends the process for another, or passes over it."""
 
 FREE = (
     *("n_ubatch", "flash_attn_type", "type_k", "type_v", "offload_kqv", "op_offload", "swa_full"),
@@ -61,6 +68,8 @@ class Context:
             raise SettingError(
                 f"llama.cpp cannot make a cache of {cells} tokens ({complaint(said)}): lower slots or context_length"
             )
+        self._free = weakref.finalize(self, _free, self.pointer, model)
+        self._free.atexit = False  # the system does it
         self.said = said
         self.memory: Any = functions.llama_get_memory(self.pointer)
         self.cells = int(functions.llama_n_ctx(self.pointer))
@@ -82,10 +91,9 @@ class Context:
         )
 
     def close(self) -> None:
-        """Give back the memory; a second call does nothing."""
-        if self.pointer:
-            self._functions.llama_free(self.pointer)
+        """Give back the memory, as the end of this object does; a second call does nothing."""
         self.pointer = None
+        self._free()
 
     def decode(self, tokens: IntArray, positions: IntArray, sequences: IntArray, wanted: IntArray) -> int:
         """Compute ``tokens`` at ``positions`` of ``sequences``, all ``[n]``, in one pass.
@@ -144,6 +152,11 @@ class Context:
         return int(self._functions.llama_memory_seq_pos_min(self.memory, sequence))
 
 
+def _free(pointer: Any, _: GgufModel) -> None:
+    """Give back a context's memory; the model, which it looks at meanwhile, is there as long."""
+    llama().llama_free(pointer)
+
+
 def context_options(parameters: Mapping[str, Any]) -> Any:
     """llama.cpp's structure of options, with ``parameters`` by their names in llama.h.
 
@@ -167,11 +180,13 @@ def _checked(functions: Any, options: Any, name: str, value: Any) -> Any:
         if value not in _KINDS:
             raise SettingError(f"{name} must be one of {', '.join(_KINDS)} (got {value!r})")
         return getattr(functions, f"GGML_TYPE_{_KINDS[value]}")
+    if name in _CHOICES and (isinstance(value, bool) or value not in _CHOICES[name]):
+        raise SettingError(f"{name} must be one of {', '.join(map(str, _CHOICES[name]))} (got {quoted(value)})")
     kind = dict(options._fields_)[name]
     fits = isinstance(value, bool) if kind is ctypes.c_bool else isinstance(value, int) and not isinstance(value, bool)
     if kind is ctypes.c_float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
     if not fits or (kind is ctypes.c_uint32 and not 0 < value < 2**31):
         what = {ctypes.c_bool: "true or false", ctypes.c_float: "a number"}.get(kind, "a whole number above 0")
-        raise SettingError(f"{name} must be {what} (got {value!r})")
+        raise SettingError(f"{name} must be {what} (got {quoted(value)})")
     return value

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Collection
+import weakref
 from pathlib import Path
 from typing import Any
 
+from powercut.engines.batching.batched_engine import CLOSED
 from powercut.engines.llama.library import buffer_bytes, buffer_devices, complaint, listening, llama
-from powercut.errors import EngineError
+from powercut.errors import EngineError, SettingError, quoted
 from powercut.models.gguf_files import parts_of
 
-_CONTROL = 1 << 3
+_CONTROL = 1 << 0 | 1 << 3
+"""What llama.cpp notes of special tokens, that for unknown text among them."""
+
+_ENDS = ("eos", "eot", "eom")
 _GIB = 2**30
 _ENTRY = 330
 """Bytes for each token of a vocabulary in llama.cpp's tables, of which it says nothing: as seen with 49k and 152k."""
@@ -22,19 +26,23 @@ class GgufModel:
     """The model in ``path``, or in the parts of which that is the first.
 
     ``gpu_layers`` is how many layers a GPU holds (None: all, if the library can use one). Raises EngineError for a file
-    that is no causal language model, is damaged, or is larger than this machine's memory.
+    that is no causal language model, is damaged, or is larger than this machine's memory, SettingError for layers that
+    no GPU here can hold.
     """
 
     def __init__(self, path: Path, gpu_layers: int | None = None) -> None:
         functions = llama()
+        _check_layers(gpu_layers)
         _check_memory(path, sum(part.stat().st_size for part in parts_of(path)))
         options = functions.llama_model_default_params()
         if gpu_layers is not None:
             options.n_gpu_layers = gpu_layers
         with listening() as said:
-            self.pointer: Any = functions.llama_model_load_from_file(str(path).encode(), options)
+            self.pointer: Any = functions.llama_model_load_from_file(os.fsencode(path), options)
         if not self.pointer:
             raise EngineError(f"model: llama.cpp cannot load {path} ({complaint(said)}); give a language model's file")
+        self._free = weakref.finalize(self, functions.llama_model_free, self.pointer)
+        self._free.atexit = False  # the system does it
         try:
             self._check_kind(path)
         except EngineError:
@@ -42,7 +50,6 @@ class GgufModel:
             raise
         self.devices = buffer_devices(said)
         """Where the weights are: CPU, CUDA0, Metal, ..."""
-        self.vocabulary: Any = functions.llama_model_get_vocab(self.pointer)
         self.vocab_size = int(functions.llama_vocab_n_tokens(self.vocabulary))
         self.weight_bytes: int = buffer_bytes(said).get("model", 0) + _ENTRY * self.vocab_size
         """Memory that the weights and, about, the vocabulary take, in bytes."""
@@ -61,10 +68,16 @@ class GgufModel:
         """The length in tokens beyond which rotary embeddings of the longrope kind are others; 0 if they never are."""
 
     def close(self) -> None:
-        """Give back the memory; a second call does nothing."""
-        if self.pointer:
-            llama().llama_model_free(self.pointer)
+        """Give back the memory, as the end of this object does; a second call does nothing."""
         self.pointer = None
+        self._free()
+
+    @property
+    def vocabulary(self) -> Any:
+        """The vocabulary, in the model's memory. Raises EngineError once that is given back."""
+        if not self.pointer:
+            raise EngineError(CLOSED)
+        return llama().llama_model_get_vocab(self.pointer)
 
     @property
     def about(self) -> str:
@@ -93,20 +106,29 @@ class GgufModel:
         found = llama().llama_model_chat_template(self.pointer, None)
         return None if found is None else found.decode(errors="replace")
 
-    def ends(self) -> Collection[int]:
-        """The tokens that end what the model says, of a text or a turn, as llama.cpp knows them by the file."""
+    def token_id(self, use: str) -> int | None:
+        """The token that the file names for a use (``bos``, ``eos``, ``unknown``, ...), None if it names none."""
+        said = self.said(f"tokenizer.ggml.{use}_token_id")
+        return None if said is None or int(said) >= self.vocab_size else int(said)
+
+    def ends(self) -> set[int]:
+        """The tokens that end a text or a turn.
+
+        They are those that the file names, whatever kind it says they are of, and special ones that llama.cpp knows by
+        what they are called; but not those that it knows as marks between files and parts of files.
+        """
         functions, vocabulary = llama(), self.vocabulary
         fill_in = {getattr(functions, f"llama_vocab_fim_{name}")(vocabulary) for name in ("pad", "rep", "sep")}
-        return {
-            token
-            for token in self.controls()
-            if functions.llama_vocab_is_eog(vocabulary, token) and token not in fill_in
-        }
+        known = {token for token in self._controls() if functions.llama_vocab_is_eog(vocabulary, token)}
+        return (known - fill_in) | {token for use in _ENDS if (token := self.token_id(use)) is not None}
 
-    def controls(self) -> list[int]:
-        """The special tokens, which are no part of the text."""
-        attributes = llama().llama_vocab_get_attr
-        return [token for token in range(self.vocab_size) if attributes(self.vocabulary, token) & _CONTROL]
+    def specials(self) -> list[int]:
+        """The tokens that are no part of the text."""
+        return sorted({*self._controls(), *self.ends()})
+
+    def _controls(self) -> list[int]:
+        attributes, vocabulary = llama().llama_vocab_get_attr, self.vocabulary
+        return [token for token in range(self.vocab_size) if attributes(vocabulary, token) & _CONTROL]
 
     def _check_kind(self, path: Path) -> None:
         functions, model = llama(), self.pointer
@@ -123,6 +145,19 @@ class GgufModel:
             kind = "without a vocabulary"
         if kind is not None:
             raise EngineError(f"model: {path} is {kind}; use a decoder-only language model")
+
+
+def _check_layers(gpu_layers: int | None) -> None:
+    """Raise SettingError for a number of layers that cannot be, or for some where no GPU can hold them."""
+    if gpu_layers is None:
+        return
+    if isinstance(gpu_layers, bool) or not isinstance(gpu_layers, int) or not 0 <= gpu_layers < 2**31:
+        raise SettingError(f"gpu_layers must be a whole number of at least 0 (got {quoted(gpu_layers)})")
+    if gpu_layers and not llama().llama_supports_gpu_offload():
+        raise SettingError(
+            "gpu_layers: llama.cpp finds no GPU here, or was built for none: leave it out, or build llama-cpp-python "
+            "for your GPU"
+        )
 
 
 def _check_memory(path: Path, size: int) -> None:

@@ -27,21 +27,19 @@ class GgufTokenizer:
 
     def __init__(self, model: GgufModel) -> None:
         functions = self._functions = llama()
-        self._vocabulary, self._size = model.vocabulary, model.vocab_size
+        self._model, self._size = model, model.vocab_size
         self._pieces: dict[int, bytes] = {}
         kind = functions.llama_vocab_type(model.vocabulary)
         self._strips = (
             kind == functions.LLAMA_VOCAB_TYPE_SPM and model.said("tokenizer.ggml.add_space_prefix") != "false"
         )
-        self._controls = model.controls()
+        self._specials = model.specials()
         self.chat_template = model.chat_template
-        named = {"bos": "bos", "eos": "eos", "pad": "pad", "unk": "unknown"}
-        ids = {name: model.said(f"tokenizer.ggml.{word}_token_id") for name, word in named.items()}
-        known = {name: int(said) for name, said in ids.items() if said is not None and int(said) < self._size}
+        ids = [model.token_id(use) for use in ("bos", "eos", "padding", "unknown")]
         self.bos_token, self.eos_token, self.pad_token, self.unk_token = [
-            self.convert_ids_to_tokens(known[name]) if name in known else None for name in named
+            None if token is None else self.convert_ids_to_tokens(token) for token in ids
         ]
-        self.eos_token_id = known.get("eos")
+        self.eos_token_id = ids[1]
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text in which special tokens are what they are called; with those the model puts around it."""
@@ -50,7 +48,7 @@ class GgufTokenizer:
         while True:
             ids = (ctypes.c_int32 * room)()
             count = self._functions.llama_tokenize(
-                self._vocabulary, data, len(data), ids, room, add_special_tokens, True
+                self._model.vocabulary, data, len(data), ids, room, add_special_tokens, True
             )
             if count >= 0:
                 return list(ids[:count])
@@ -71,12 +69,12 @@ class GgufTokenizer:
 
     def convert_ids_to_tokens(self, token: int) -> str:
         """How the vocabulary writes a token."""
-        return str(self._functions.llama_vocab_get_text(self._vocabulary, token).decode(errors="replace"))
+        return str(self._functions.llama_vocab_get_text(self._model.vocabulary, token).decode(errors="replace"))
 
     @cached_property
     def added_tokens_decoder(self) -> dict[int, _Special]:
         """The special tokens by their ids."""
-        return {token: _Special(self.convert_ids_to_tokens(token)) for token in self._controls}
+        return {token: _Special(self.convert_ids_to_tokens(token)) for token in self._specials}
 
     @property
     def all_special_ids(self) -> list[int]:
@@ -106,13 +104,14 @@ class GgufTokenizer:
 
         Raises whatever the template raises.
         """
-        special = {"bos_token": self.bos_token or "", "eos_token": self.eos_token or ""}
+        names = ("bos_token", "eos_token", "pad_token", "unk_token")
+        special = {name: token for name in names if (token := getattr(self, name)) is not None}
         text = render(
-            self.get_chat_template(), messages, add_generation_prompt=add_generation_prompt, **special | variables
+            self.get_chat_template(),
+            messages,
+            go_on=continue_final_message,
+            **{"add_generation_prompt": add_generation_prompt} | special | variables,
         )
-        if continue_final_message:
-            last = messages[-1]["content"].strip()
-            text = text[: text.rindex(last) + len(last)]
         return self.encode(text, add_special_tokens=False) if tokenize else text
 
     def _piece(self, token: int) -> bytes:
@@ -121,7 +120,7 @@ class GgufTokenizer:
             room = _ROOM
             while True:
                 data = ctypes.create_string_buffer(room)
-                count = self._functions.llama_token_to_piece(self._vocabulary, token, data, room, 0, False)
+                count = self._functions.llama_token_to_piece(self._model.vocabulary, token, data, room, 0, False)
                 if count >= 0:
                     break
                 room = -count

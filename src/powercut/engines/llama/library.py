@@ -6,6 +6,7 @@ import atexit
 import importlib
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -28,7 +29,9 @@ class Said(NamedTuple):
     line: str
 
 
-_listeners: list[list[Said]] = []
+_heard: dict[int, list[Said]] = {}
+"""What is logged in the threads that listen, by their ids: other threads load and decode meanwhile."""
+
 _kept: list[Any] = []
 """The function that llama.cpp logs with: it must not be collected while the library can call it."""
 
@@ -47,10 +50,8 @@ def llama() -> Any:
         raise EngineError(f"loading a GGUF file needs llama-cpp-python ({one_line(error)}): {INSTALL_LLAMA}") from error
 
     def log(level: int, text: bytes, _: Any) -> None:
-        if level != _DEBUG and _listeners:
-            said = Said(level == _ERROR, text.decode(errors="replace").strip())
-            for listener in _listeners:
-                listener.append(said)
+        if level != _DEBUG and (said := _heard.get(threading.get_ident())) is not None:
+            said.append(Said(level == _ERROR, text.decode(errors="replace").strip()))
 
     _kept.append(functions.llama_log_callback(log))
     functions.llama_log_set(_kept[0], None)
@@ -61,13 +62,12 @@ def llama() -> Any:
 
 @contextmanager
 def listening() -> Iterator[list[Said]]:
-    """Collect what llama.cpp logs meanwhile, in any thread; otherwise it is silent."""
-    said: list[Said] = []
-    _listeners.append(said)
+    """Collect what llama.cpp logs meanwhile in this thread; otherwise it is silent."""
+    said = _heard[threading.get_ident()] = []
     try:
         yield said
     finally:
-        _listeners[:] = [listener for listener in _listeners if listener is not said]
+        del _heard[threading.get_ident()]
 
 
 def complaint(said: list[Said]) -> str:

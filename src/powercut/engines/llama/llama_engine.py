@@ -25,6 +25,9 @@ from powercut.models.gguf_files import find_gguf
 from powercut.text import TokenizerText
 
 DEFAULT_LENGTH = 4096
+_MOST_THREADS = 512
+"""llama.cpp has no more, and would take a number modulo 2^32."""
+
 _GIB = 2**30
 
 
@@ -59,8 +62,8 @@ class LlamaEngine(BatchedEngine):
                 f"context_length must be from 2 to {longest}, the model's maximum (got {context_length})"
             )
         threads = _default_threads() if threads is None else threads
-        if threads < 1:
-            raise SettingError(f"threads must be at least 1 (got {threads})")
+        if not 1 <= threads <= _MOST_THREADS:
+            raise SettingError(f"threads must be from 1 to {_MOST_THREADS} (got {threads})")
         cells = slots * context_length
         _check_memory(model, cells, slots, context_length)
         options = context_options({}) if options is None else options
