@@ -192,6 +192,17 @@ def test_a_full_queue_says_429_with_retry_after():
             each.close()
 
 
+def test_requests_that_come_at_once_are_counted_before_they_wait():
+    turns = Turns(1, 2)
+    for owner in "abc":
+        turns.check_room()
+        turns.expect(owner)
+    with pytest.raises(Refusal, match="2 requests wait"):
+        turns.check_room()
+    turns.forget("b")
+    turns.check_room()
+
+
 def test_requests_take_turns():
     """One with many chains does not keep another waiting for all of them."""
     order = []

@@ -52,7 +52,10 @@ def test_metrics_count_what_was_done():
     assert values["powercut_chains_total"] == "2"
     assert values['powercut_stopped_total{reason="budget"}'] == "1"
     assert values["powercut_chains_running"] == values["powercut_chains_waiting"] == "0"
-    assert values["powercut_request_seconds_count"] == "2"
+    chats = 'path="/v1/chat/completions"'
+    assert values[f"powercut_request_seconds_count{{{chats}}}"] == "2"
+    assert values[f'powercut_request_seconds_bucket{{{chats},le="+Inf"}}'] == "2"
+    assert not any("_seconds" in name and "/health" in name for name in values)
 
 
 def test_the_openapi_page_has_every_route(served):

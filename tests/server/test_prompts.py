@@ -5,7 +5,8 @@ import pytest
 import powercut as pc
 from powercut.server.bodies import ChatMessage
 from powercut.server.messages import plain_messages
-from tests.server.serving import SETTINGS, LettersEngine, web
+from tests.cli.fake import LetterText
+from tests.server.serving import SETTINGS, LettersEngine, serving, web
 
 
 def plain(*messages):
@@ -92,6 +93,20 @@ def test_echo_and_logprobs(ask):
     assert ask("/v1/completions", prompt="ab", logprobs=False, echo=True).json()["choices"][0]["logprobs"] is None
     assert ask("/v1/completions", prompt="ab", logprobs=True).json()["error"]["param"] == "logprobs"
     assert ask("/v1/completions", prompt="ab", logprobs=0).json()["choices"][0]["logprobs"]["top_logprobs"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [("chat/completions", {"messages": [{"role": "user", "content": "a"}]}), ("responses", {"input": "a"})],
+)
+def test_a_model_without_a_chat_template_says_where_to_ask(path, fields):
+    engine = LettersEngine()
+    engine.text = LetterText()
+    with serving(engine) as served:
+        answer = web.post(f"{served.url}/{path}", json=fields)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(fields)))
+        assert "ask it at /v1/completions" in answer.json()["error"]["message"]
+        assert web.post(f"{served.url}/completions", json={"prompt": "a"}).status_code == 200
 
 
 def test_responses_of_text(ask):

@@ -128,7 +128,7 @@ def _add_sampling_routes(app: FastAPI, offer: Offer, answering: Answering) -> No
 
         def order(arrival: float) -> Any:
             return build_order(
-                *(offer, body, [_read_messages(lambda: plain_messages(body.messages), "messages")], arrival),
+                *(offer, body, [_read_messages(offer, lambda: plain_messages(body.messages), "messages")], arrival),
                 prompt_field="messages",
                 template_args=body.chat_template_kwargs,
                 logprobs=bool(body.logprobs),
@@ -175,7 +175,9 @@ def _add_sampling_routes(app: FastAPI, offer: Offer, answering: Answering) -> No
             raise Refusal(400, "n: a response is one text", param="n")
 
         def order(arrival: float) -> Any:
-            messages = _read_messages(lambda: plain_messages(input_messages(body.input, body.instructions)), "input")
+            messages = _read_messages(
+                offer, lambda: plain_messages(input_messages(body.input, body.instructions)), "input"
+            )
             return build_order(
                 *(offer, body, [messages], arrival), prompt_field="input", max_tokens=body.max_output_tokens
             )
@@ -183,7 +185,9 @@ def _add_sampling_routes(app: FastAPI, offer: Offer, answering: Answering) -> No
         return await answer(request, order, ResponseShape)
 
 
-def _read_messages(read: Callable[[], Prompt], field: str) -> Prompt:
+def _read_messages(offer: Offer, read: Callable[[], Prompt], field: str) -> Prompt:
+    if offer.engine.text is not None and not offer.engine.text.has_chat_template:
+        raise Refusal(400, "this model has no chat template: ask it at /v1/completions, with a prompt", param=field)
     try:
         return read()
     except SettingError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from powercut.server.turns import Turns
@@ -23,14 +23,14 @@ class Metrics:
         self._requests: Counter[tuple[str, int]] = Counter()
         self._stopped: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
-        self._buckets = [0] * (len(_BUCKETS) + 1)
-        self._seconds = 0.0
+        self._buckets: dict[str, list[int]] = {}
+        self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def answered(self, path: str, status: int, seconds: float) -> None:
         """A request on ``path`` (one of the server's own) ended with ``status`` after so many seconds."""
         self._requests[path, status] += 1
-        self._buckets[bisect_left(_BUCKETS, seconds)] += 1
-        self._seconds += seconds
+        self._buckets.setdefault(path, [0] * (len(_BUCKETS) + 1))[bisect_left(_BUCKETS, seconds)] += 1
+        self._seconds[path] += seconds
 
     def drawn(self, choice: Choice) -> None:
         """A choice was drawn, or given up."""
@@ -69,14 +69,14 @@ class Metrics:
             add("acceptance", "gauge", "Share of all steps that were accepted.", ("", share))
         add("chains_running", "gauge", "Chains that decode.", ("", turns.running))
         add("chains_waiting", "gauge", "Chains that wait for their turn.", ("", turns.waiting))
-        total, samples = 0, []
-        for bound, count in zip((*map(str, _BUCKETS), "+Inf"), self._buckets, strict=True):
-            total += count
-            samples.append((f'_bucket{{le="{bound}"}}', total))
-        add(
-            *("request_seconds", "histogram", "Seconds from a request to the end of its answer."),
-            *(*samples, ("_sum", self._seconds), ("_count", total)),
-        )
+        samples: list[tuple[str, float]] = []
+        for path, buckets in sorted(self._buckets.items()):  # each its own: probes of /health are many, and fast
+            total = 0
+            for bound, count in zip((*map(str, _BUCKETS), "+Inf"), buckets, strict=True):
+                total += count
+                samples.append((f'_bucket{{path="{path}",le="{bound}"}}', total))
+            samples += [(f'_sum{{path="{path}"}}', self._seconds[path]), (f'_count{{path="{path}"}}', total)]
+        add("request_seconds", "histogram", "Seconds from a request to the end of its answer.", *samples)
         return "\n".join(lines) + "\n"
 
 

@@ -64,6 +64,7 @@ class Ongoing:
             for i, prompt in enumerate(order.prompts)
             for j in range(order.n)
         ]
+        turns.expect(self)
         self.task = asyncio.create_task(self._draw_all())
 
     async def changed(self, seen: int, by: float | None = None) -> int:
@@ -127,6 +128,7 @@ class Ongoing:
         except* Exception as errors:
             self.failed = self.failed or errors.exceptions[0]
         finally:
+            self._turns.forget(self)
             if self.view is not None:
                 self.view.close()
             self._ended.set()

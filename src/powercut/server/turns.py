@@ -23,6 +23,7 @@ class Turns:
         self.running = 0
         self._used = 0
         self._waiting: OrderedDict[object, deque[tuple[int, asyncio.Future[None]]]] = OrderedDict()
+        self._coming: set[object] = set()
         self._seconds = 1.0
 
     @property
@@ -32,14 +33,23 @@ class Turns:
 
     def check_room(self) -> None:
         """Raise Refusal, with the seconds after which to come again, where too many requests wait already."""
-        if len(self._waiting) >= self.most_waiting:
+        waiting = len(self._waiting) + max(0, len(self._coming) - max(0, self.capacity - self._used))
+        if waiting >= self.most_waiting:
             raise Refusal(
                 429,
-                f"{len(self._waiting)} requests wait already: come again later",
+                f"{waiting} requests wait already: come again later",
                 kind="rate_limit_error",
                 code="queue_full",
                 headers={"Retry-After": str(max(1, min(60, round(self._seconds))))},
             )
+
+    def expect(self, owner: object) -> None:
+        """A request was let in: it counts from now on, as many may come before the first has asked for its turn."""
+        self._coming.add(owner)
+
+    def forget(self, owner: object) -> None:
+        """It will ask for no more turns."""
+        self._coming.discard(owner)
 
     @asynccontextmanager
     async def turn(self, owner: object, width: int) -> AsyncIterator[None]:
@@ -54,6 +64,7 @@ class Turns:
             self._leave(width)
 
     async def _enter(self, owner: object, width: int) -> None:
+        self._coming.discard(owner)
         ready = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, deque()).append((width, ready))
         self._admit()
