@@ -1,10 +1,12 @@
 """What a file says of its tokens: which end a text or a turn, and which are no part of it."""
 
+import asyncio
 import struct
 
 import pytest
 
 import powercut as pc
+from tests.llama import tiny_gguf
 from tests.llama.tiny_gguf import TOKENS, write_gguf
 from tests.tiny import tiny_model
 
@@ -45,3 +47,23 @@ def test_what_the_file_names_is_what_the_template_may_use(tmp_path):
     engine = load(tmp_path, tokenizer__ggml__padding_token_id=2, tokenizer__ggml__unknown_token_id=5)
     named = {"bos_token": None, "eos_token": TOKENS[0], "pad_token": TOKENS[2], "unk_token": TOKENS[5]}
     assert engine.text.describe() == {"tokenizer_class": "GgufTokenizer", "chat_template": None} | named
+
+
+def test_a_word_that_looks_special_is_text(tmp_path, monkeypatch):
+    """In the vocabulary of Qwen2.5, which its merges never make: in a prompt it is four tokens, drawn it is text."""
+    tokens = ("<|end|>", "!", "a", "\u00f0\u0141", "\u013a\u0122", "</s>", "<", "/", "s", ">")
+    monkeypatch.setattr(tiny_gguf, "TOKENS", tokens)
+    engine = pc.load(str(write_gguf(tmp_path / "a.gguf", tiny_model("llama", vocab_size=10))), slots=1)
+    text = engine.text
+    assert engine.stop_tokens == {0}
+    assert text.special_tokens == {"<|end|>": 0}
+    assert text.encode_plain("a</s><|end|>!<|end|>") == [2, 6, 7, 8, 9, 0, 1, 0]
+    assert asyncio.run(text.encode("</s>a")) == [6, 7, 8, 9, 2]
+    assert text.decode_now([2, 5, 0, 1]) == "a</s>!"
+    assert (text.name_of(5), text.bytes_of(5)) == ("</s>", b"</s>")
+    file = changed(
+        write_gguf(tmp_path / "b.gguf", tiny_model("llama", vocab_size=10)), "tokenizer.ggml.eos_token_id", 5
+    )
+    text = pc.load(str(file), slots=1).text
+    assert text.encode_plain("a</s>") == [2, 5]
+    assert text.end == {5}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import weakref
 from pathlib import Path
 from typing import Any
 
 from powercut.engines.batching.batched_engine import CLOSED
-from powercut.engines.llama.library import buffer_bytes, buffer_devices, complaint, listening, llama
+from powercut.engines.llama.library import Said, buffer_bytes, buffer_devices, complaint, listening, llama
 from powercut.errors import EngineError, SettingError, quoted
 from powercut.models.gguf_files import parts_of
 
 _CONTROL = 1 << 0 | 1 << 3
 """What llama.cpp notes of special tokens, that for unknown text among them."""
+
+_OVERRIDDEN = re.compile(r"control-looking token: +(\d+) '(.*)' was not control-type")
+"""What llama.cpp logs of a token that the file calls no special one."""
 
 _ENDS = ("eos", "eot", "eom")
 _GIB = 2**30
@@ -51,6 +55,8 @@ class GgufModel:
         self.devices = buffer_devices(said)
         """Where the weights are: CPU, CUDA0, Metal, ..."""
         self.vocab_size = int(functions.llama_vocab_n_tokens(self.vocabulary))
+        self.words = self._words(said)
+        """Tokens of text, by how the vocabulary writes them, that llama.cpp takes for special ones by their look."""
         self.weight_bytes: int = buffer_bytes(said).get("model", 0) + _ENTRY * self.vocab_size
         """Memory that the weights and, about, the vocabulary take, in bytes."""
         self.longest = int(functions.llama_model_n_ctx_train(self.pointer))
@@ -127,8 +133,24 @@ class GgufModel:
         return sorted({*self._controls(), *self.ends()})
 
     def _controls(self) -> list[int]:
-        attributes, vocabulary = llama().llama_vocab_get_attr, self.vocabulary
-        return [token for token in range(self.vocab_size) if attributes(vocabulary, token) & _CONTROL]
+        attributes, vocabulary, words = llama().llama_vocab_get_attr, self.vocabulary, set(self.words.values())
+        return [i for i in range(self.vocab_size) if attributes(vocabulary, i) & _CONTROL and i not in words]
+
+    def _words(self, said: list[Said]) -> dict[str, int]:
+        """``</s>`` in a vocabulary of bytes is the end of a crossed-out text, unless the file names it as an end.
+
+        Names in ``<|...|>`` are hardly that, and some files do not say that they are special.
+        """
+        functions = llama()
+        if functions.llama_vocab_type(self.vocabulary) != functions.LLAMA_VOCAB_TYPE_BPE:
+            return {}
+        found = [match for _, line in said if (match := _OVERRIDDEN.search(line))]
+        named = {self.token_id(use) for use in ("bos", *_ENDS)}
+        return {
+            match[2]: int(match[1])
+            for match in found
+            if int(match[1]) not in named and not re.fullmatch(r"<\|.*\|>", match[2])
+        }
 
     def _check_kind(self, path: Path) -> None:
         functions, model = llama(), self.pointer

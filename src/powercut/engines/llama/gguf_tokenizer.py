@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -43,16 +44,14 @@ class GgufTokenizer:
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text in which special tokens are what they are called; with those the model puts around it."""
-        data = text.encode(errors="replace")
-        room = len(data) + 8
-        while True:
-            ids = (ctypes.c_int32 * room)()
-            count = self._functions.llama_tokenize(
-                self._model.vocabulary, data, len(data), ids, room, add_special_tokens, True
-            )
-            if count >= 0:
-                return list(ids[:count])
-            room = -count
+        if not any(word in text for word in self._model.words):
+            return self._ids(text, add_special_tokens, True)
+        # llama.cpp would take the word for a special token: the special ones are found here instead.
+        named = {str(name): token for token, name in self.added_tokens_decoder.items()}
+        parts = re.split(f"({'|'.join(map(re.escape, sorted(named, key=len, reverse=True)))})", text)
+        ids = [i for at, part in enumerate(parts) for i in ([named[part]] if at % 2 else self._ids(part, False, False))]
+        start = self._ids("", add_special_tokens, False)[:1]
+        return start + ids if start and start[0] == self._model.token_id("bos") else ids
 
     def decode(
         self, ids: Sequence[int], skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = False
@@ -114,13 +113,27 @@ class GgufTokenizer:
         )
         return self.encode(text, add_special_tokens=False) if tokenize else text
 
+    def _ids(self, text: str, add_special_tokens: bool, parse_special: bool) -> list[int]:
+        """llama.cpp's own tokens of a text."""
+        data = text.encode(errors="replace")
+        room = len(data) + 8
+        while True:
+            ids = (ctypes.c_int32 * room)()
+            count = self._functions.llama_tokenize(
+                self._model.vocabulary, data, len(data), ids, room, add_special_tokens, parse_special
+            )
+            if count >= 0:
+                return list(ids[:count])
+            room = -count
+
     def _piece(self, token: int) -> bytes:
         """The bytes of a token of text."""
+        whole = token in self._model.words.values()
         if token not in self._pieces:
             room = _ROOM
             while True:
                 data = ctypes.create_string_buffer(room)
-                count = self._functions.llama_token_to_piece(self._model.vocabulary, token, data, room, 0, False)
+                count = self._functions.llama_token_to_piece(self._model.vocabulary, token, data, room, 0, whole)
                 if count >= 0:
                     break
                 room = -count
