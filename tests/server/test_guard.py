@@ -73,6 +73,13 @@ def test_what_a_body_lacks_is_said(served):
         assert said in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(("field", "value"), [("stop", b'"\\ud800"'), ("chat_template_kwargs", b'{"a": "\\ud800"}')])
+def test_half_a_character_is_refused_by_its_field(served, field, value):
+    content = b'{"messages": [{"role": "user", "content": "a"}], "%s": %s}' % (field.encode(), value)
+    answer = web.post(f"{served.url}/chat/completions", content=content, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+
+
 def test_head_and_addresses_before_the_path(served):
     found = web.request("HEAD", f"{served.root}/health")
     assert (found.status_code, found.content) == (200, b"")

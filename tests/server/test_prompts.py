@@ -116,6 +116,12 @@ def test_responses_of_text(ask):
     assert answer["output"][0]["content"][0]["text"] == same["choices"][0]["message"]["content"]
     assert answer["status"] == {"stop": "completed", "length": "incomplete"}[same["choices"][0]["finish_reason"]]
     assert answer["usage"]["output_tokens"] == same["usage"]["completion_tokens"]
+    for tokens in (1, 12):
+        cut = ask(
+            "/v1/responses", input="abc", seed=5, max_output_tokens=tokens, top_logprobs=0, text={}, reasoning={}
+        ).json()
+        assert cut["output"][0]["status"] == cut["status"]
+        assert cut["output"][0]["content"][0]["text"]
     turns = [{"role": "user", "content": [{"type": "input_text", "text": "abc"}]}]
     assert ask("/v1/responses", input=turns, seed=5).json()["output"] != []
     short = ask("/v1/responses", input="abc", instructions="d", max_output_tokens=3).json()

@@ -34,7 +34,8 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
     "modalities": (["text"],),
     "response_format": ({"type": "text"},),
-    **dict.fromkeys(("logprobs", "top_logprobs", "prompt_logprobs", "response_schema"), ()),
+    "top_logprobs": (0,),
+    **dict.fromkeys(("logprobs", "prompt_logprobs", "response_schema"), ()),
 }
 """What no sampler of powercut can do, with the values besides None and False that ask for nothing."""
 

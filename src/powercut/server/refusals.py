@@ -55,6 +55,9 @@ def unusable(error: SettingError, fields: Collection[str] = (), prompt: str = "p
         return Refusal(400, spelt + rest, param=spelt)
     if name == "max_new_tokens" and (given := {"max_tokens", "max_completion_tokens", "max_output_tokens"} & {*fields}):
         return Refusal(400, str(error), param=min(given))
+    half = re.match(r"character \d+ of (a stop string|template_args)", str(error))
+    if half:
+        return Refusal(400, str(error), param="stop" if half[1] == "a stop string" else SPELT[half[1]])
     about_prompt = re.match(r"the prompt|the model's chat template|a (chat )?message|messages |character ", str(error))
     return Refusal(400, str(error), param=prompt if about_prompt else None)
 

@@ -40,7 +40,7 @@ class ResponseShape(Shape):
     def end(self, ongoing: Ongoing, index: int) -> Iterable[Json]:
         """The text, the message and the response end."""
         text = ongoing.choices[0].text
-        message = self._message(text, "completed")
+        message = self._message(text, self._ending(ongoing))
         yield _event("response.output_text.done", **self._place(), text=text, logprobs=[])
         yield _event("response.content_part.done", **self._place(), part=_part(text))
         yield _event("response.output_item.done", output_index=0, item=message)
@@ -58,8 +58,11 @@ class ResponseShape(Shape):
         return {"item_id": self._item, "output_index": 0, "content_index": 0}
 
     def _message(self, text: str, status: str) -> Json:
-        content = [_part(text)] if status == "completed" else []
+        content = [] if status == "in_progress" else [_part(text)]
         return {"id": self._item, "type": "message", "role": "assistant", "status": status, "content": content}
+
+    def _ending(self, ongoing: Ongoing) -> str:
+        return "completed" if finish_reason(ongoing.choices[0]) == "stop" else "incomplete"
 
     def _response(self, ongoing: Ongoing) -> Json:
         [choice] = ongoing.choices
@@ -84,12 +87,12 @@ class ResponseShape(Shape):
         }
         if choice.completion is None:
             return response
-        whole = finish_reason(choice) == "stop"
+        status = self._ending(ongoing)
         used = usage(ongoing)
         return response | {
-            "status": "completed" if whole else "incomplete",
-            "incomplete_details": None if whole else {"reason": "max_output_tokens"},
-            "output": [self._message(choice.text, "completed")],
+            "status": status,
+            "incomplete_details": None if status == "completed" else {"reason": "max_output_tokens"},
+            "output": [self._message(choice.text, status)],
             "usage": {
                 "input_tokens": used["prompt_tokens"],
                 "input_tokens_details": {"cached_tokens": 0},
