@@ -12,7 +12,10 @@ import threading
 
 import pytest
 
+import powercut
+from powercut.cli import main
 from powercut.server.serving import listen
+from tests.cli.fake import FakeEngine
 from tests.server.serving import PATIENCE, eventually, web
 
 WORDS = [sys.executable, "-m", "tests.cli.fake", "serve", "--max-new-tokens", "12", "--blocks", "3"]
@@ -116,6 +119,19 @@ def test_an_empty_key_lets_nobody_in_by_mistake():
     done = subprocess.run(WORDS, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment)
     assert done.returncode == 2
     assert done.stderr == "error: POWERCUT_SERVER_KEY is empty: give a key, or unset it, and all may ask\n"
+
+
+def test_a_port_that_another_took_while_the_model_was_loaded(monkeypatch, capsys):
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+
+        def load(*_, **__):
+            taken.listen()
+            return FakeEngine()
+
+        monkeypatch.setattr(powercut, "load", load)
+        assert main(["serve", "--port", str(port), "--max-new-tokens", "12", "--blocks", "3"]) == 2
+    assert capsys.readouterr().err == f"error: --port {port} cannot be listened on: Address already in use\n"
 
 
 def test_a_body_that_does_not_come_does_not_keep_the_server(start):

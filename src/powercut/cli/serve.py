@@ -114,7 +114,10 @@ def serve(
         app = create_app(offer, bounds, keep_views)
         if not keys and host not in ("127.0.0.1", "::1", "localhost"):
             say(f"note: whoever reaches {host} may ask: give --api-key-file or {KEY_VARIABLE}")
-        listener.listen()  # so that nobody who reads the next line comes too early
+        try:
+            listener.listen()  # so that nobody who reads the next line comes too early
+        except OSError as error:  # another was started at the same time, and has its model sooner
+            raise SettingError(f"--port {port} cannot be listened on: {error.strerror or error}") from None
         at = f"[{host}]" if ":" in host else host
         say(f"serving {offer.name} at http://{at}:{listener.getsockname()[1]}/v1")
 
