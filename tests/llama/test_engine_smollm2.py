@@ -22,6 +22,7 @@ ODD = (
     "日本語のテキスト и русский",
     "😀👩‍👩‍👧 flags 🇫🇷",
     "1234567890 3.14159 1,000,000",
+    "x = [\n    12,\n\t\t 7,   ½]  \u3000٣4",
     "def f(x):\n    return x ** 2  # comment",
     "<|im_start|>user\nhi<|im_end|>",
     "<|im_start|> half <|im_ and <|endoftext|>",

@@ -13,6 +13,7 @@ from tests.tiny import BYTES
 _FIRST = ("<|end|>", "!", "a", "\u00f0\u0141", "\u013a\u0122", *"bcdefghijklmnopqrstuvwxyz")
 TOKENS = (*_FIRST, *(byte for byte in BYTES if byte not in _FIRST))
 """Token 0 is special; 3 and 4 are the halves of an emoji, F0 9F 98 80."""
+MERGES = ("\u00f0 \u0141",)
 HIDDEN = 3
 
 _SETTINGS = {
@@ -36,14 +37,14 @@ def write_gguf(path: Path, model: Any, **facts: Any) -> Path:
     """A Llama, Qwen2, Olmo3, Mamba or Jamba in float32, whose vocabulary is the first of TOKENS.
 
     ``facts`` are further metadata, of the model or ``tokenizer__...``; ``architecture`` is what the file calls the
-    model's kind, if not as transformers do.
+    model's kind, if not as transformers do, and ``rule`` how text is cut.
     """
     config = model.config
-    kind = facts.pop("architecture", config.model_type)
+    kind, rule = facts.pop("architecture", config.model_type), facts.pop("rule", "gpt-2")
     writer = gguf.GGUFWriter(path, kind)
     for name, value in (_facts(config) | {name.replace("__", "."): value for name, value in facts.items()}).items():
         _add(writer, name if name.startswith("tokenizer.") else f"{kind}.{name}", value)
-    _add_vocabulary(writer, config.vocab_size)
+    _add_vocabulary(writer, config.vocab_size, rule)
     architecture = next(each for each, name in gguf.MODEL_ARCH_NAMES.items() if name == kind)
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
     for name, value in model.state_dict().items():
@@ -98,11 +99,11 @@ def _add(writer: Any, name: str, value: Any) -> None:
     kinds[type(value)](name, value)
 
 
-def _add_vocabulary(writer: Any, size: int) -> None:
+def _add_vocabulary(writer: Any, size: int, rule: str) -> None:
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
+    writer.add_tokenizer_pre(rule)
     writer.add_token_list(list(TOKENS[:size]))
     writer.add_token_types([gguf.TokenType.CONTROL, *[gguf.TokenType.NORMAL] * (size - 1)])
-    writer.add_token_merges(["\u00f0 \u0141"])
+    writer.add_token_merges(list(MERGES))
     writer.add_eos_token_id(0)
     writer.add_add_bos_token(False)

