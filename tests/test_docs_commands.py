@@ -115,6 +115,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.load_dataset", hub)
     monkeypatch.setattr("powercut.server.serving.serve", served)
     monkeypatch.setattr(reproduce_command, "_MEASURE", 0.05)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -147,6 +148,9 @@ def prepare(words: Sequence[str], folder):
     """What a command reads, where no command before has made it; and no study of other settings."""
     for file in (words[i + 1] for i, word in enumerate(words) if word == "--data"):
         (folder / file).write_text(json.dumps(hub(file)))
+    if words[0] == "models":
+        for place in (word for word in words[1:] if not word.startswith("-")):
+            Path(place).expanduser().mkdir(parents=True, exist_ok=True)
     if words[0] == "study":
         shutil.rmtree(folder / "studies", ignore_errors=True)
     if words[0] == "report":

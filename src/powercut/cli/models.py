@@ -33,8 +33,10 @@ def models(
 
         powercut models ~/Downloads
     """
+    from powercut.models.gguf_files import local_path
     from powercut.models.listing import list_models
 
+    folder = None if folder is None else local_path(str(folder))
     if folder is not None and not folder.is_dir():
         raise SettingError(f"FOLDER: there is no folder {folder}")
     found = [asdict(info) for info in list_models(folder)]
