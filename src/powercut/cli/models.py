@@ -36,8 +36,7 @@ def models(
     from powercut.models.gguf_files import local_path
     from powercut.models.listing import list_models
 
-    folder = None if folder is None else local_path(str(folder))
-    if folder is not None and not folder.is_dir():
+    if folder is not None and not (folder := local_path(str(folder))).is_dir():
         raise SettingError(f"FOLDER: there is no folder {folder}")
     found = [asdict(info) for info in list_models(folder)]
     if as_json:

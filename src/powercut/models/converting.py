@@ -91,9 +91,6 @@ def read_gguf(gguf: Path, *, dtype: Any = None, device: str | None = None) -> tu
             )
             tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             model = _rebuilt(torch, model)
-        mend_cuts(tokenizer, gguf)
-    except EngineError:
-        raise
     except ImportError as error:
         raise EngineError(f"reading a GGUF file needs gguf and accelerate ({one_line(error)}): {INSTALL}") from error
     except Exception as error:
@@ -103,6 +100,7 @@ def read_gguf(gguf: Path, *, dtype: Any = None, device: str | None = None) -> tu
         raise EngineError(
             f"model: transformers cannot read {gguf} ({one_line(error)}): use the llama engine, or another file"
         ) from error
+    mend_cuts(tokenizer, gguf)
     return model.to(device or "cpu"), tokenizer
 
 

@@ -128,9 +128,8 @@ class GgufTokenizer:
 
     def _piece(self, token: int) -> bytes:
         """The bytes of a token of text."""
-        whole = token in self._model.words.values()
         if token not in self._pieces:
-            room = _ROOM
+            whole, room = token in self._model.words.values(), _ROOM
             while True:
                 data = ctypes.create_string_buffer(room)
                 count = self._functions.llama_token_to_piece(self._model.vocabulary, token, data, room, 0, whole)
